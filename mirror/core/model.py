@@ -1,0 +1,244 @@
+"""The nouns: what the server lists, what the index remembers, what lies on the disk, what is wanted.
+
+Paths are relative to a destination's root, with `/` between components; bytes that are not UTF-8
+are kept as surrogate escapes, so that `path.encode("utf-8", "surrogateescape")` is what is on disk.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+JsonValue: TypeAlias = (
+    "str | int | float | bool | None | tuple[JsonValue, ...] | dict[str, JsonValue]"
+)
+
+# -- what the server lists -------------------------------------------------------------------------
+
+
+class AssetType(StrEnum):
+    """Immich's `type`."""
+
+    IMAGE = "IMAGE"
+    VIDEO = "VIDEO"
+    AUDIO = "AUDIO"
+    OTHER = "OTHER"
+
+
+class Visibility(StrEnum):
+    """Immich's `visibility`, without `locked`: no API key may ask for that (401)."""
+
+    TIMELINE = "timeline"
+    ARCHIVE = "archive"
+    HIDDEN = "hidden"
+
+
+@dataclass(frozen=True, slots=True, kw_only)
+class Exif:
+    """The part of `exifInfo` that filters and layouts read; None is unset."""
+
+    size_bytes: int | None = None
+    make: str | None = None
+    model: str | None = None
+    lens_model: str | None = None
+    city: str | None = None
+    state: str | None = None
+    country: str | None = None
+    description: str | None = None
+    rating: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only)
+class Asset:
+    """One photo or video as the server describes it (`AssetResponseDto`, Immich 2.0 to 3.2)."""
+
+    id: str
+    owner_id: str
+    type: AssetType
+    visibility: Visibility
+    original_file_name: str  # text a stranger chose: may hold "/", "..", newlines, 1000 bytes
+    original_path: str  # the server's own path
+    checksum: bytes  # 20 bytes; of "path:" + original_path in external libraries, else of the bytes
+    taken_at: datetime | None  # fileCreatedAt, aware UTC; None outside years 1 to 9999
+    taken_local: datetime | None  # localDateTime without its false Z, naive; None as above
+    uploaded_at: datetime  # createdAt, aware UTC
+    updated_at: datetime  # aware UTC, cut to milliseconds by the server
+    file_modified_at: datetime | None = None  # mtime on the server, aware UTC
+    library_id: str | None = None
+    live_photo_video_id: str | None = None
+    is_favorite: bool = False
+    is_trashed: bool = False
+    is_offline: bool = False
+    exif: Exif | None = None  # None when the listing did not ask for it
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An asset in a listing; `still` is set for the video of a live photo."""
+
+    asset: Asset
+    still: Asset | None = None
+
+
+# -- what is wanted --------------------------------------------------------------------------------
+
+
+class Owners(StrEnum):
+    """Whose assets a mirror selects."""
+
+    ME = "me"
+    ANYONE = "anyone"  # partners and contributors to shared albums too
+
+
+class LivePhotos(StrEnum):
+    """Which half of a live photo is mirrored."""
+
+    BOTH = "both"
+    STILL = "still"
+    VIDEO = "video"
+
+
+class NameRules(StrEnum):
+    """Which characters a name may keep."""
+
+    PORTABLE = "portable"  # legal on Windows, macOS, SMB and exFAT too
+    POSIX = "posix"  # all but "/" and NUL, "." and ".."
+
+
+class OnGone(StrEnum):
+    """What becomes of a file whose asset left the listing."""
+
+    KEEP = "keep"
+    QUARANTINE = "quarantine"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Names or ids of people, albums or tags: any of them, or all of them."""
+
+    values: tuple[str, ...]
+    every: bool = False  # True: `{ all = [...] }`
+
+
+@dataclass(frozen=True, slots=True, kw_only)
+class Filter:
+    """Which assets a mirror selects: keys are ANDed, the values of a tuple are ORed.
+
+    Times are aware. An empty tuple or None asks nothing. In `city` to `model` an empty string
+    means "unset on the server".
+    """
+
+    taken_after: datetime | None = None
+    taken_before: datetime | None = None
+    taken_within_days: int | None = None
+    uploaded_after: datetime | None = None
+    uploaded_before: datetime | None = None
+    uploaded_within_days: int | None = None
+    updated_after: datetime | None = None
+    updated_before: datetime | None = None
+    people: Choice | None = None
+    albums: Choice | None = None
+    tags: Choice | None = None
+    type: tuple[AssetType, ...] = ()
+    favorite: bool | None = None
+    visibility: tuple[Visibility, ...] = (Visibility.TIMELINE,)
+    in_album: bool | None = None
+    rating: tuple[int, ...] = ()
+    city: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
+    country: tuple[str, ...] = ()
+    make: tuple[str, ...] = ()
+    model: tuple[str, ...] = ()
+    file_name: tuple[str, ...] = ()  # case-insensitive parts of the original file name
+    owners: Owners = Owners.ME
+    search: dict[str, JsonValue] = field(default_factory=dict)  # the server's own field names
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A guard's threshold: exceeded above 10, above `count`, or above `share` of the rows."""
+
+    count: int = 100
+    share: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only)
+class Destination:
+    """Where files are written, and under which policies."""
+
+    path: str  # absolute, "~" expanded
+    on_removed: OnGone = OnGone.KEEP
+    on_unmatched: OnGone = OnGone.KEEP
+    quarantine_days: int = 30
+    max_removed: Limit = Limit()
+    max_lost: Limit = Limit()
+    min_free_bytes: int = 1 << 30
+    require_mount: bool | str = False  # True, or the mount point's path
+
+
+@dataclass(frozen=True, slots=True, kw_only)
+class Mirror:
+    """One named selection of one account and where it goes."""
+
+    name: str
+    account: str  # key of Profile.accounts
+    filter: Filter = Filter()
+    exclude: tuple[Filter, ...] = ()
+    layout: str = "{taken:%Y/%m/%d}/{filename}"
+    names: NameRules = NameRules.PORTABLE
+    live_photos: LivePhotos = LivePhotos.BOTH
+    transfers: int = 8  # most originals downloaded at once
+    destinations: tuple[Destination, ...] = ()
+
+
+# -- what the index remembers ----------------------------------------------------------------------
+
+
+class RowState(StrEnum):
+    """Where an asset stands at a destination."""
+
+    PUBLISHED = "published"  # its file is there
+    RETAINED = "retained"  # no longer listed, its file stays
+    FAILED = "failed"  # no file; the reason and ETag say when to try again
+
+
+@dataclass(frozen=True, slots=True, kw_only)
+class Row:
+    """What the index knows of one asset at one destination."""
+
+    asset_id: str
+    owner_id: str
+    checksum: bytes  # what the server listed when the file was written
+    base: str  # the path the layout gave, before any suffix
+    path: str  # where the file lies; for FAILED, where it would have lain
+    state: RowState = RowState.PUBLISHED
+    sha1: bytes | None = None  # of the bytes on disk; None: adopted by size, unproved
+    size_bytes: int = 0
+    mtime_ns: int = 0  # what stat said after writing
+    etag: str = ""
+    file_modified_at: datetime | None = None  # the signal of change in external libraries
+    reason: str = ""  # for RETAINED and FAILED: an error's code, or why it stays
+
+
+# -- what lies on the disk -------------------------------------------------------------------------
+
+
+class EntryKind(StrEnum):
+    """What a path is, links not followed."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    OTHER = "other"  # a socket, a device
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing found under a destination."""
+
+    path: str
+    kind: EntryKind = EntryKind.FILE
+    size_bytes: int = 0
+    mtime_ns: int = 0
+    sha1: bytes | None = None  # None: not hashed
