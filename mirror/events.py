@@ -1,0 +1,153 @@
+"""Everything that is logged: a closed list of events, their fields, and the JSON Schema of a line.
+
+One line per change, per mirror and destination, and per run. `emit` is the only way in; a field
+that the event does not declare is a programming error and raises at once.
+"""
+
+from enum import StrEnum
+from typing import Any, Final
+
+import structlog
+
+SCHEMA_VERSION: Final = 1
+
+
+class Event(StrEnum):
+    """The name of a line; never reworded, only added to."""
+
+    RUN_START = "run.start"
+    RUN_END = "run.end"
+    MIRROR_START = "mirror.start"
+    MIRROR_END = "mirror.end"
+    LISTING_INCOMPLETE = "listing.incomplete"
+    NAME_VANISHED = "name.vanished"
+    REQUEST_RETRY = "request.retry"
+    DESTINATION_NEW = "destination.new"
+    DESTINATION_TAKEN_OVER = "destination.taken_over"
+    INTENT_SETTLED = "intent.settled"
+    ASSET_REBOUND = "asset.rebound"
+    ASSET_ADOPTED = "asset.adopted"
+    ASSET_MOVED = "asset.moved"
+    ASSET_DOWNLOADED = "asset.downloaded"
+    ASSET_COPIED = "asset.copied"
+    ASSET_REPLACED = "asset.replaced"
+    ASSET_RETAINED = "asset.retained"
+    ASSET_FORGOTTEN = "asset.forgotten"
+    ASSET_DISOWNED = "asset.disowned"
+    ASSET_FAILED = "asset.failed"
+    PLAN_HELD = "plan.held"
+    SANDBOX_REQUEST = "sandbox.request"
+    ERROR = "error"
+
+
+# Type of each field in JSON. A unit is part of the name.
+_FIELD_TYPES: Final[dict[str, str]] = {
+    "account": "string",
+    "action": "string",
+    "assets": "integer",
+    "attempt": "integer",
+    "asset_id": "string",
+    "bytes": "integer",
+    "complete": "boolean",
+    "counts": "object",
+    "destination": "string",
+    "duration_ms": "number",
+    "error.code": "string",
+    "error.hint": "string",
+    "error.message": "string",
+    "exit_code": "integer",
+    "from_path": "string",
+    "method": "string",
+    "mirror": "string",
+    "path": "string",
+    "profile": "string",
+    "reason": "string",
+    "run_id": "string",
+    "server_version": "string",
+    "sha1": "string",
+    "size_bytes": "integer",
+    "status": "integer",
+    "url": "string",
+    "user_id": "string",
+    "version": "string",
+    "wait_s": "number",
+    "way_through": "string",
+}
+
+# Bound once per run, mirror or destination: allowed on every line.
+_CONTEXT: Final = frozenset({"run_id", "profile", "mirror", "account", "destination"})
+_ERROR: Final = frozenset({"error.code", "error.message", "error.hint"})
+_CHANGE: Final = frozenset({"asset_id", "path", "reason"})
+_CONTENT: Final = _CHANGE | {"bytes", "sha1", "duration_ms"}
+
+FIELDS: Final[dict[Event, frozenset[str]]] = {
+    Event.RUN_START: frozenset({"version"}),
+    Event.RUN_END: frozenset({"exit_code", "duration_ms", "counts", "bytes", "reason"}),
+    Event.MIRROR_START: frozenset({"server_version", "user_id"}),
+    Event.MIRROR_END: frozenset({"exit_code", "duration_ms", "counts", "bytes", "complete"}) | _ERROR,
+    Event.LISTING_INCOMPLETE: frozenset({"reason"}),
+    Event.NAME_VANISHED: frozenset({"reason"}),
+    Event.REQUEST_RETRY: frozenset({"method", "url", "status", "attempt", "wait_s", "reason"}),
+    Event.DESTINATION_NEW: frozenset({"reason"}),
+    Event.DESTINATION_TAKEN_OVER: frozenset({"reason"}),
+    Event.INTENT_SETTLED: _CHANGE | {"action"},
+    Event.ASSET_REBOUND: _CHANGE | {"from_path"},
+    Event.ASSET_ADOPTED: _CONTENT,
+    Event.ASSET_MOVED: _CHANGE | {"from_path"},
+    Event.ASSET_DOWNLOADED: _CONTENT,
+    Event.ASSET_COPIED: _CONTENT | {"from_path"},
+    Event.ASSET_REPLACED: _CONTENT,
+    Event.ASSET_RETAINED: _CHANGE,
+    Event.ASSET_FORGOTTEN: _CHANGE,
+    Event.ASSET_DISOWNED: _CHANGE,
+    Event.ASSET_FAILED: _CHANGE | _ERROR | {"attempt"},
+    Event.PLAN_HELD: frozenset({"action", "assets", "reason", "way_through"}),
+    Event.SANDBOX_REQUEST: frozenset({"method", "url", "status", "duration_ms"}),
+    Event.ERROR: _ERROR,
+}
+
+_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def emit(level: str, event: Event, /, **fields: Any) -> None:  # noqa: ANN401 (JSON values)
+    """Log one line. Keyword `error_code` becomes the field `error.code`; None fields are left out.
+
+    Raises:
+        ValueError: the event does not declare a field.
+    """
+    renamed = {
+        name.replace("error_", "error.", 1): value
+        for name, value in fields.items()
+        if value is not None
+    }
+    undeclared = renamed.keys() - FIELDS[event] - _CONTEXT
+    if undeclared:
+        raise ValueError(f"{event.value} does not declare {sorted(undeclared)}")
+    getattr(structlog.get_logger(), level)(event.value, **renamed)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) that every log line satisfies."""
+    fixed: dict[str, Any] = {
+        "ts": {"type": "string", "format": "date-time"},
+        "level": {"enum": list(_LEVELS)},
+        "v": {"const": SCHEMA_VERSION},
+    }
+    lines = [
+        {
+            "type": "object",
+            "properties": {
+                **fixed,
+                "event": {"const": event.value},
+                **{name: {"type": _FIELD_TYPES[name]} for name in sorted(FIELDS[event] | _CONTEXT)},
+            },
+            "required": ["ts", "level", "event", "v"],
+            "additionalProperties": False,
+        }
+        for event in Event
+    ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A log line of immich-mirror",
+        "oneOf": lines,
+    }
