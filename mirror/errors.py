@@ -78,7 +78,9 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.place}: {self.key}: {self.what}" if self.key else f"{self.place}: {self.what}"
+        text = (
+            f"{self.place}: {self.key}: {self.what}" if self.key else f"{self.place}: {self.what}"
+        )
         return f"{text} ({self.hint})" if self.hint else text
 
 
@@ -154,6 +156,36 @@ class RequestError(AccountError):
     def __init__(self, what: str, *, status: int, why: str = "", hint: str = "") -> None:
         self.status = status
         super().__init__(what, why=why, hint=hint)
+
+
+class TransientError(AccountError):
+    """A request failed in a way that another try may cure; `outcome` says what it is if none does.
+
+    `brief` marks what waiting seldom cures (a 500, an unknown host name): few tries are enough.
+    """
+
+    code = "transient"
+
+    def __init__(
+        self,
+        outcome: AccountError,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        brief: bool = False,
+    ) -> None:
+        self.outcome = outcome
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.brief = brief
+        super().__init__(outcome.what, why=outcome.why, hint=outcome.hint)
+
+
+class OtherAccountError(AccountError):
+    """The key belongs to another user than the one this mirror was made for."""
+
+    code = "other-account"
+    exit_code = ExitCode.DESTINATION
 
 
 # -- destination -----------------------------------------------------------------------------------

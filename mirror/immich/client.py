@@ -1,0 +1,492 @@
+"""The one request path to an Immich server: it reads, and can do nothing else.
+
+GET, HEAD and the POST that searches; no cookies, no redirects, TLS always verified, and the key in
+one header to one origin.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from mirror import __version__
+from mirror.errors import (
+    AccountError,
+    MaintenanceError,
+    MirrorError,
+    NotImmichError,
+    TransferError,
+    TransientError,
+    UnknownServerError,
+)
+from mirror.immich import refusal
+from mirror.immich.retry import RetryPolicy
+
+_T = TypeVar("_T")
+
+KNOWN_MAJORS: Final = (2, 3)
+# Immich closes an idle connection after 5 s (Node's default, 2.0 to 3.1).
+_KEEPALIVE_S: Final = 4.0
+# Listing must not wait behind downloads for a connection.
+_SPARE_CONNECTIONS: Final = 2
+# Each of these only reads; a POST to any other path cannot be sent.
+_SEARCHES: Final = frozenset({"/search/metadata"})
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_NEVER_MEDIA: Final = ("application/json", "text/html")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class ServerVersion:
+    """What GET /server/version says."""
+
+    major: int
+    minor: int
+    patch: int
+
+    def __str__(self) -> str:  # type: ignore[explicit-override]  # typing.override is 3.12's
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON answer, status 200 to 299."""
+
+    status: int
+    json: object
+    server_date: datetime | None  # the `Date` header, aware UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What HEAD says of an original; None where a proxy hides the length."""
+
+    size_bytes: int | None
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long to wait for a connection, and for the next bytes; a whole body may take any time."""
+
+    connect_s: float = 10.0
+    read_s: float = 60.0
+
+
+class Original:
+    """An open answer of /assets/{id}/original, headers read, body not yet."""
+
+    def __init__(self, response: aiohttp.ClientResponse, *, asked_offset: int) -> None:
+        self._response = response
+        self.status = response.status
+        self.etag = response.headers.get("ETag", "")
+        self.content_type = response.content_type
+        # From the start of the file; 0 when the server sends all of it although a part was asked.
+        self.offset, self.size_bytes = _extent(response, asked_offset)
+
+    async def read(self) -> bytes:
+        """The rest of the body at once; for small files.
+
+        Raises:
+            TransientError: the connection broke.
+        """
+        try:
+            return await self._response.read()
+        except refusal.BROKEN as error:
+            raise refusal.of_connection(error, self._response.url) from error
+
+    async def chunks(self, size_bytes: int) -> AsyncIterator[bytes]:
+        """The body in pieces of `size_bytes` or a little more, the last one shorter.
+
+        When the connection breaks, what had come is yielded before the error, so that a resume
+        gets on even over a line that never lasts for a whole piece.
+
+        Raises:
+            TransientError: the connection broke.
+        """
+        batch = bytearray()
+        broken: BaseException | None = None
+        while broken is None:
+            try:
+                part = await self._response.content.readany()
+            except refusal.BROKEN as error:
+                broken = error
+                break
+            if not part:
+                break
+            batch += part
+            if len(batch) >= size_bytes:
+                yield bytes(batch)
+                batch.clear()
+        if batch:
+            yield bytes(batch)
+        if broken is not None:
+            raise refusal.of_connection(broken, self._response.url) from broken
+
+
+class Client:
+    """A session with one account of one server; `async with`, then `connect`."""
+
+    def __init__(
+        self,
+        server: str,
+        api_key: str,
+        *,
+        account: str = "",
+        connections: int = 8,
+        allow_unknown_server: bool = False,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.account = account
+        self.retry = retry or RetryPolicy()
+        self._server = _server_url(server)
+        self._api_key = api_key
+        self._connections = connections
+        self._allow_unknown_server = allow_unknown_server
+        self._timeouts = timeouts or Timeouts()
+        self._base = self._server
+        self._version: ServerVersion | None = None
+        self._open_session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._open_session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._connections + _SPARE_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S
+            ),
+            # A stray cookie would win over the key.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Neither proxies nor ~/.netrc: its Authorization header would win over the key.
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                sock_connect=self._timeouts.connect_s,
+                sock_read=self._timeouts.read_s,
+            ),
+            headers={
+                "x-api-key": self._api_key,
+                "User-Agent": f"immich-mirror/{__version__}",
+                "Accept-Encoding": "gzip, deflate",
+            },
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    @property
+    def version(self) -> ServerVersion:
+        """The server's version, once connected."""
+        if self._version is None:
+            raise RuntimeError("connect() first")
+        return self._version
+
+    @property
+    def url(self) -> str:
+        """The API's address, as found."""
+        return str(self._base)
+
+    async def connect(self) -> ServerVersion:
+        """Find the API, its version, and that it is not in maintenance.
+
+        Raises:
+            ServerUnreachableError, NotImmichError, MaintenanceError, UnknownServerError.
+        """
+        version = await self._find()
+        if await self._retried("GET", "/server/config", self._in_maintenance):
+            raise _maintenance(self._base)
+        if version.major not in KNOWN_MAJORS and not self._allow_unknown_server:
+            raise UnknownServerError(
+                f"{self._base.origin()} runs Immich {version}, which is not known here",
+                why="it may ignore filters that it does not know, and list everything",
+                hint="get a newer version of this program, or use --allow-unknown-server",
+            )
+        self._version = version
+        return version
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
+        """GET a path below /api, tried again while that may help.
+
+        Raises:
+            AccountError: see `mirror.immich.refusal`; RequestError carries the status and the
+                server's words in `why`.
+        """
+        return await self._retried("GET", path, lambda: self._json("GET", path, params=params))
+
+    async def search(self, body: Mapping[str, object]) -> Answer:
+        """POST /search/metadata, tried again while that may help.
+
+        Raises:
+            AccountError: as `get`.
+        """
+        path = "/search/metadata"
+        return await self._retried("POST", path, lambda: self._json("POST", path, body=body))
+
+    @asynccontextmanager
+    async def original(
+        self, asset_id: str, *, offset: int = 0, etag: str = ""
+    ) -> AsyncIterator[Original]:
+        """Open an original: one attempt, from `offset` if the server grants it.
+
+        `etag` must be what an earlier answer gave, `W/` included: the rest is only sent while it
+        holds, otherwise the whole file is (`Original.offset` says which). Never ask from the end of
+        the file: Immich answers 404 (3.x) or 500 (2.x) instead of 416.
+
+        Raises:
+            TransientError: worth another try.
+            TransferError: the answer is no original.
+            UnavailableError: this asset's original is not to be had.
+            AccountError: the key, a permission, or maintenance: no asset will come.
+        """
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if etag:
+                headers["If-Range"] = etag
+        path = f"/assets/{asset_id}/original"
+        response = await self._send("GET", path, headers=headers)
+        try:
+            await self._check_original(response)
+            yield Original(response, asked_offset=offset)
+        finally:
+            # A body not read to its end cannot be reused; one that was is released already.
+            response.close()
+
+    async def original_head(self, asset_id: str) -> Head:
+        """Size and ETag of an original without its bytes; tried again while that may help.
+
+        Raises:
+            UnavailableError, AccountError: as `original`.
+        """
+        path = f"/assets/{asset_id}/original"
+        return await self._retried("HEAD", path, lambda: self._head(path))
+
+    # -- one attempt -------------------------------------------------------------------------------
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._open_session is None:
+            raise RuntimeError("use `async with`")
+        return self._open_session
+
+    async def _retried(self, method: str, path: str, once: Callable[[], Awaitable[_T]]) -> _T:
+        url = str(self._url(path))
+        return await self.retry.run(once, method=method, url=url, account=self.account)
+
+    def _url(self, path: str) -> URL:
+        return URL(f"{self._base}{path}")
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        if method not in ("GET", "HEAD") and (method, path) not in {("POST", s) for s in _SEARCHES}:
+            raise ValueError(f"{method} {path} could change something")
+        url = self._url(path)
+        try:
+            response = await self._session.request(
+                method, url, params=params, json=body, headers=headers, allow_redirects=False
+            )
+        except refusal.BROKEN as error:
+            broken = refusal.of_connection(error, url)
+            raise (broken.outcome if refusal.is_certificate(error) else broken) from error
+        if response.status // 100 == 3:  # noqa: PLR2004 (the class of redirects)
+            response.close()
+            raise refusal.redirected(url, response.headers.get("Location", ""))
+        return response
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> Answer:
+        async with await self._send(method, path, params=params, body=body) as response:
+            text = await _body(response)
+            if not response.ok:
+                raise await self._refused(response, text, f"{method} {path}")
+            return Answer(
+                response.status,
+                _decoded(response, text),
+                refusal.server_date(response.headers.get("Date", "")),
+            )
+
+    async def _refused(
+        self, response: aiohttp.ClientResponse, text: bytes, request: str
+    ) -> AccountError:
+        if response.status == HTTPStatus.NOT_FOUND:
+            message = refusal.message_of(text)
+            if not message or refusal.is_unknown_route(message):
+                return await self._route_missing(response)
+        return refusal.of_json(response.status, response.headers, text, request)
+
+    async def _route_missing(self, response: aiohttp.ClientResponse) -> AccountError:
+        if await self._in_maintenance():
+            return _maintenance(self._base)
+        return NotImmichError(
+            f"{response.url.origin()} does not know {response.url.path}",
+            why="404, and the server is not in maintenance",
+            hint="is server the address of Immich itself, version 2.0 or later?",
+        )
+
+    async def _check_original(self, response: aiohttp.ClientResponse) -> None:
+        if response.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            _check_media(response)
+            return
+        text = await _body(response)
+        if response.status == HTTPStatus.NOT_FOUND and (
+            response.method == "HEAD" or refusal.is_unknown_route(refusal.message_of(text))
+        ):
+            await self._check_maintenance(response)
+        request = response.url.path
+        raise refusal.of_original(response.status, response.headers, text, request)
+
+    async def _check_maintenance(self, response: aiohttp.ClientResponse) -> None:
+        error = await self._route_missing(response)
+        # Without a body a missing route and a missing original look alike.
+        if isinstance(error, MaintenanceError) or response.method != "HEAD":
+            raise error
+
+    async def _head(self, path: str) -> Head:
+        headers = {"Accept-Encoding": "identity"}
+        async with await self._send("HEAD", path, headers=headers) as response:
+            await self._check_original(response)
+            return Head(response.content_length, response.headers.get("ETag", ""))
+
+    # -- discovery ---------------------------------------------------------------------------------
+
+    async def _find(self) -> ServerVersion:
+        first_error: MirrorError | None = None
+        for base in _candidates(self._server):
+            self._base = base
+            try:
+                return _version((await self.get("/server/version")).json)
+            except NotImmichError as error:
+                first_error = first_error or error
+        raise first_error or NotImmichError(f"{self._server} is no address")
+
+    async def _in_maintenance(self) -> bool:
+        # /server/config answers in maintenance too (2.3 and later; before there was no such mode).
+        url = self._url("/server/config")
+        async with await self._send("GET", "/server/config") as response:
+            text = await _body(response)
+            if response.status == HTTPStatus.NOT_FOUND:
+                return False
+            if not response.ok:
+                raise refusal.of_json(response.status, response.headers, text, f"GET {url.path}")
+            answer = _decoded(response, text)
+        return isinstance(answer, Mapping) and answer.get("maintenanceMode") is True
+
+
+def _server_url(server: str) -> URL:
+    hint = 'write server = "https://photos.example.org"'
+    try:
+        url = URL(server.strip().rstrip("/"))
+    except ValueError as error:
+        raise NotImmichError(f"{server!r} is no address", why=str(error), hint=hint) from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise NotImmichError(f"{server!r} is no http or https address", hint=hint)
+    if url.user is not None or url.password is not None:
+        raise NotImmichError(f"the address of {url.host} holds a user name or password", hint=hint)
+    return url.with_query(None).with_fragment(None)
+
+
+def _candidates(server: URL) -> list[URL]:
+    path = server.path.rstrip("/")
+    given = server.with_path(path if path.endswith("/api") else f"{path}/api")
+    # Someone may have copied the address of a page: https://host/photos.
+    return list(dict.fromkeys([given, server.with_path("/api")]))
+
+
+def _version(answer: object) -> ServerVersion:
+    parts = (
+        [answer.get(key) for key in ("major", "minor", "patch")]
+        if isinstance(answer, Mapping)
+        else []
+    )
+    numbers = [part for part in parts if isinstance(part, int)]
+    if len(numbers) != 3:  # noqa: PLR2004 (major, minor, patch)
+        raise NotImmichError("/server/version does not answer as Immich does")
+    return ServerVersion(*numbers)
+
+
+def _maintenance(base: URL) -> MaintenanceError:
+    return MaintenanceError(
+        f"{base.origin()} is in maintenance mode", hint="run again when it is over"
+    )
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.read()
+    except refusal.BROKEN as error:
+        raise refusal.of_connection(error, response.url) from error
+
+
+def _decoded(response: aiohttp.ClientResponse, text: bytes) -> object:
+    if response.content_type != "application/json":
+        raise refusal.unreadable(response.url, response.content_type)
+    try:
+        answer: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NotImmichError(
+            f"{response.url.path} answers with JSON that cannot be read", why=str(error)
+        ) from error
+    return answer
+
+
+def _check_media(response: aiohttp.ClientResponse) -> None:
+    what = response.url.path
+    if response.content_type in _NEVER_MEDIA:
+        raise TransferError(f"{what}: not an original", why=f"it is {response.content_type}")
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise TransferError(
+            f"{what}: the original comes compressed",
+            why=f"Content-Encoding: {encoding}",
+            hint="tell the proxy in front of Immich to leave originals alone",
+        )
+
+
+def _extent(response: aiohttp.ClientResponse, asked_offset: int) -> tuple[int, int | None]:
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
+        return 0, response.content_length
+    text = response.headers.get("Content-Range", "")
+    found = _CONTENT_RANGE.fullmatch(text)
+    if found is None or int(found[1]) != asked_offset:
+        raise TransferError(
+            f"{response.url.path}: another part of the file than was asked for",
+            why=f"asked from byte {asked_offset}, got {text or 'no Content-Range'}",
+        )
+    return asked_offset, None if found[3] == "*" else int(found[3])
+
+
+__all__ = [
+    "Answer",
+    "Client",
+    "Head",
+    "Original",
+    "RetryPolicy",
+    "ServerVersion",
+    "Timeouts",
+    "TransientError",
+]
