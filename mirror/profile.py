@@ -1,0 +1,493 @@
+"""A profile: accounts and the mirrors of them, from a TOML file to frozen values.
+
+A file is read, checked as a whole and refused with all of its problems at once; the API keys are
+not read here but when a run begins (`mirror.secrets.read_secret`).
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import tzinfo
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+import tomli_w
+from pydantic import BaseModel, ByteSize, ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import ErrorDetails, core_schema
+
+from mirror.core.model import Choice, Destination, Filter, Limit, Mirror, Owners, Visibility
+from mirror.errors import Problem, ProfileError
+from mirror.profile_checks import ALIASES, Fault, Raw, faults, near, trust_of
+from mirror.profile_tables import (
+    AccountTable,
+    DefaultsTable,
+    DestinationKeys,
+    DestinationTable,
+    FilterTable,
+    LimitTable,
+    MirrorKeys,
+    MirrorTable,
+    ProfileTable,
+)
+from mirror.secrets import (
+    MASK,
+    CommandSecret,
+    CredentialSecret,
+    EnvSecret,
+    FileSecret,
+    LiteralSecret,
+    Secret,
+)
+from mirror.toml_positions import Loc, positions
+
+__all__ = [
+    "Account",
+    "Profile",
+    "all_profiles",
+    "find_profile",
+    "load_profile",
+    "profile_schema",
+    "show_profile",
+]
+
+# A relative path on purpose: a profile that was looked up here keeps it, and may not run commands.
+LOCAL_FOLDER: Final = Path("profiles")
+SYSTEM_FOLDER: Final = Path("/etc/mirror/profiles")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A server and the key to it."""
+
+    name: str
+    server: str  # as written; the client finds "/api"
+    api_key: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One TOML file, checked and with every default filled in."""
+
+    name: str
+    path: Path
+    accounts: dict[str, Account]
+    mirrors: tuple[Mirror, ...]  # in the order of the file
+
+
+# -- looking up ------------------------------------------------------------------------------------
+
+
+def find_profile(name: str, *, profiles_dir: Path | None) -> Path:
+    """The file of a profile; a name with a slash or ending in `.toml` is a path, taken as it is.
+
+    Relative only when it was looked up in `./profiles`, where a profile may not run commands.
+
+    Raises:
+        ProfileError: no folder has it; says where it was looked for, and the nearest name.
+    """
+    if "/" in name or name.endswith(".toml"):
+        return Path(name).expanduser().absolute()
+    folders = _folders(profiles_dir)
+    for folder in folders:
+        path = folder / f"{name}.toml"
+        if path.is_file():
+            return path
+    looked = f"looked in {', '.join(map(str, folders))}"
+    hint = near(name, (path.stem for folder in folders for path in _profiles_in(folder)))
+    raise ProfileError(f"there is no profile {name!r}", hint=f"{hint} {looked}".strip())
+
+
+def all_profiles(*, profiles_dir: Path | None) -> list[Path]:
+    """Every profile by name: of the folder given, else of each folder that is looked in.
+
+    Of several with one name the first that `find_profile` would find.
+    """
+    folders = _folders(None) if profiles_dir is None else [profiles_dir.expanduser().absolute()]
+    by_name: dict[str, Path] = {}
+    for folder in folders:
+        for path in _profiles_in(folder):
+            by_name.setdefault(path.stem, path)
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _folders(profiles_dir: Path | None) -> list[Path]:
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    given = [] if profiles_dir is None else [profiles_dir.expanduser().absolute()]
+    return [*given, config / "mirror" / "profiles", SYSTEM_FOLDER, LOCAL_FOLDER]
+
+
+def _profiles_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.toml") if path.is_file())
+
+
+# -- loading ---------------------------------------------------------------------------------------
+
+
+def load_profile(
+    path: Path,
+    *,
+    transfers: int | None = None,
+    min_free_bytes: int | None = None,
+    zone: tzinfo | None = None,
+) -> Profile:
+    """The profile in a file; what is given here stands above what the file says.
+
+    `zone` is that of times without one, by default the machine's.
+
+    Raises:
+        ProfileError: with every problem of the file, each with its line and key.
+    """
+    text, status = _read(path)
+    raw = _parsed(text, path)
+    checked, wrong = _validated(raw, zone)
+    trust = trust_of(status, found_here=path.parent == LOCAL_FOLDER)
+    problems = _placed([*wrong, *faults(raw, trust)], positions(text), path)
+    if problems or checked is None:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise ProfileError(f"{path} has {count}", problems)
+    return _profile(checked, path, transfers, min_free_bytes)
+
+
+def _read(path: Path) -> tuple[str, os.stat_result]:
+    """The text and what the file is, both of the same open file."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read(), os.fstat(file.fileno())
+    except OSError as error:
+        raise ProfileError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path} is not UTF-8", hint="TOML is always UTF-8") from error
+
+
+def _parsed(text: str, path: Path) -> Raw:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # The parser tells the place only inside its message.
+        place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", str(error))
+        line = (place and place[1]) or str(text.count("\n") + 1)
+        what = str(error)[: place.start()] if place else str(error)
+        raise _syntax(path, line, what) from error
+    except RecursionError as error:
+        raise _syntax(path, "1", "is nested too deeply") from error
+
+
+def _syntax(path: Path, line: str, what: str) -> ProfileError:
+    return ProfileError(f"{path} is not TOML", [Problem(f"{path}:{line}", "", what)])
+
+
+# -- problems --------------------------------------------------------------------------------------
+
+
+_MISSING: Final = "is missing"
+
+
+def _validated(raw: Raw, zone: tzinfo | None) -> tuple[ProfileTable | None, list[Fault]]:
+    try:
+        return ProfileTable.model_validate(raw, context={"zone": zone}), []
+    except ValidationError as error:
+        return None, [_fault(details) for details in error.errors(include_url=False)]
+
+
+def _fault(details: ErrorDetails) -> Fault:
+    loc: Loc = tuple(part for part in details["loc"] if part != "[key]")
+    what, hint = details["msg"].replace("Input should be", "should be"), ""
+    match details["type"]:
+        case "extra_forbidden":
+            what, hint = "unknown key", _unknown_key_hint(loc)
+        case "missing":
+            what = _MISSING
+        case "value_error":
+            what = what.removeprefix("Value error, ")
+        case "enum" | "literal_error":
+            hint = near(str(details["input"]), re.findall("'([^']*)'", what))
+            what = f"{what}, not {details['input']!r}"
+        case "string_pattern_mismatch":
+            what, hint = (
+                "is no name",
+                "letters, digits, _ - and . only; - and . not at the beginning",
+            )
+        case _:
+            pass
+    return Fault(loc, what, hint)
+
+
+_HOMES: Final[tuple[tuple[type[BaseModel], str], ...]] = (
+    (DestinationTable, "[[mirrors.NAME.destinations]]"),
+    (MirrorTable, "[mirrors.NAME] or [defaults]"),
+    (FilterTable, "filter or exclude"),
+    (AccountTable, "[accounts.NAME]"),
+    (ProfileTable, "the top of the file, before the first table"),
+)
+
+
+def _unknown_key_hint(loc: Loc) -> str:
+    key = str(loc[-1])
+    for table, home in _HOMES:
+        if key in table.model_fields:
+            return f"it belongs in {home}"
+    return near(key, _table_at(loc[:-1]).model_fields)
+
+
+def _table_at(loc: Loc) -> type[BaseModel]:
+    table: type[BaseModel] = LimitTable
+    match [part for part in loc if isinstance(part, str)]:
+        case []:
+            table = ProfileTable
+        case ["accounts", _]:
+            table = AccountTable
+        case ["defaults"]:
+            table = DefaultsTable
+        case ["mirrors", _]:
+            table = MirrorTable
+        case ["mirrors", _, "destinations"]:
+            table = DestinationTable
+        case [*_, "filter" | "exclude"]:
+            table = FilterTable
+        case _:
+            pass
+    return table
+
+
+def _placed(found: Iterable[Fault], lines: Mapping[Loc, int], path: Path) -> list[Problem]:
+    """The faults as problems, in the order of the file."""
+    placed = []
+    for fault in found:
+        known = _known_part(fault.loc, lines)
+        missing = fault.loc[-1:] if fault.what == _MISSING else ()
+        line = lines.get(known, 1)
+        problem = Problem(f"{path}:{line}", _dotted(known + missing), fault.what, fault.hint)
+        placed.append((line, problem))
+    return [problem for _, problem in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _known_part(loc: Loc, lines: Mapping[Loc, int]) -> Loc:
+    """The part of a place that the document has; the index of a lone value is not in it."""
+    known: Loc = ()
+    for part in loc:
+        if (*known, part) in lines:
+            known = (*known, part)
+        elif isinstance(part, str):
+            break
+    return known
+
+
+def _dotted(loc: Loc) -> str:
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
+            text += f".{part}" if bare else f".{tomli_w.dumps({part: 0}).split(' = ')[0]}"
+    return text.removeprefix(".")
+
+
+# -- from tables to values -------------------------------------------------------------------------
+
+
+def _profile(
+    table: ProfileTable, path: Path, transfers: int | None, min_free_bytes: int | None
+) -> Profile:
+    min_free = None if min_free_bytes is None else ByteSize(min_free_bytes)
+    above = MirrorKeys.model_construct(transfers=transfers, min_free=min_free)
+    only = next(iter(table.accounts))  # where a mirror may leave its account out, there is one
+    return Profile(
+        name=path.stem,
+        path=path.absolute(),
+        accounts={
+            name: Account(
+                name=name, server=account.server or table.server or "", api_key=account.api_key
+            )
+            for name, account in table.accounts.items()
+        },
+        mirrors=tuple(
+            _mirror(name, only, mirror.destinations, (above, mirror, table.defaults))
+            for name, mirror in table.mirrors.items()
+        ),
+    )
+
+
+def _mirror(
+    name: str,
+    only_account: str,
+    destinations: tuple[DestinationTable, ...],
+    layers: tuple[MirrorKeys, ...],
+) -> Mirror:
+    given = _layered(MirrorKeys, layers)
+    own = {key: given[key] for key in _MIRROR_KEYS & given.keys()}
+    selected = _filter(given.get("filter", FilterTable()))
+    above, *below = layers
+    return Mirror(
+        **own
+        | {
+            "name": name,
+            "account": given.get("account", only_account),
+            "filter": selected,
+            "exclude": tuple(_exclusion(table, selected) for table in given.get("exclude", ())),
+            "destinations": tuple(_destination(t, (above, t, *below)) for t in destinations),
+        }
+    )
+
+
+_MIRROR_KEYS: Final = {field.name for field in fields(Mirror)}
+
+
+def _destination(table: DestinationTable, layers: tuple[DestinationKeys, ...]) -> Destination:
+    given = _layered(DestinationKeys, layers)
+    if "min_free" in given:
+        given["min_free_bytes"] = int(given.pop("min_free"))
+    limits = {
+        key: Limit(**value.model_dump(exclude_none=True))
+        for key, value in given.items()
+        if isinstance(value, LimitTable)
+    }
+    return Destination(path=table.path, **given | limits)
+
+
+def _exclusion(table: FilterTable, selected: Filter) -> Filter:
+    """An exclusion looks where the mirror looks, unless it says otherwise.
+
+    With the defaults of a filter it would miss archived and other people's assets, which the
+    mirror would then go on writing.
+    """
+    return _filter(table, visibility=selected.visibility, owners=selected.owners)
+
+
+def _filter(table: FilterTable, **default: tuple[Visibility, ...] | Owners) -> Filter:
+    given: dict[str, Any] = default | _layered(FilterTable, (table,))
+    for alias, key in ALIASES.items():
+        if alias in given:
+            given[key] = given.pop(alias)
+    if table.visibility is not None:
+        given["visibility"] = tuple(Visibility(value) for value in table.visibility)
+    return Filter(**given)
+
+
+def _layered(keys: type[BaseModel], layers: Iterable[BaseModel]) -> dict[str, Any]:
+    """Each key's value from the first table that gives it."""
+    found: dict[str, Any] = {}
+    for layer in layers:
+        for key in keys.model_fields:
+            value = getattr(layer, key, None)
+            if value is not None:
+                found.setdefault(key, value)
+    return found
+
+
+# -- showing ---------------------------------------------------------------------------------------
+
+
+def show_profile(profile: Profile) -> str:
+    """The profile as TOML with every default filled in and every secret masked.
+
+    Loading it gives the same values, but for literal keys and the arguments of commands.
+    """
+    accounts = {
+        name: {"server": account.server, "api_key": _masked(account.api_key)}
+        for name, account in profile.accounts.items()
+    }
+    mirrors = {mirror.name: _as_toml(mirror) for mirror in profile.mirrors}
+    for mirror in mirrors.values():
+        del mirror["name"]  # the table's own
+    return tomli_w.dumps({"accounts": accounts, "mirrors": mirrors})
+
+
+def _masked(secret: Secret) -> object:
+    match secret:
+        case LiteralSecret():
+            return MASK
+        case CredentialSecret(name):
+            return {"credential": name}
+        case FileSecret(path):
+            return {"file": path}
+        case EnvSecret(name):
+            return {"env": name}
+        case CommandSecret(argv):
+            return {"command": [argv[0], *(MASK for _ in argv[1:])]}
+        case _ as never:
+            assert_never(never)
+
+
+def _as_toml(value: Any) -> Any:  # noqa: ANN401 (TOML values)
+    """A value of the model in the words of a profile; what asks nothing is left out."""
+    match value:
+        case Enum():
+            return value.value
+        case Choice(values, every=every):
+            return {"all": list(values)} if every else list(values)
+        case tuple():
+            return [_as_toml(item) for item in value]
+        case dict():
+            return {key: _as_toml(item) for key, item in value.items()}
+        case Mirror() | Filter() | Destination() | Limit():
+            return _table_as_toml(value)
+        case _:
+            return value
+
+
+def _table_as_toml(value: Mirror | Filter | Destination | Limit) -> dict[str, Any]:
+    table = {}
+    for field in fields(value):
+        item = getattr(value, field.name)
+        if field.name == "min_free_bytes":
+            table["min_free"] = _size_text(item)
+        elif item is not None and item not in ((), {}):
+            table[field.name] = _as_toml(item)
+    return table
+
+
+def _size_text(size_bytes: int) -> str | int:
+    for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes and size_bytes % factor == 0:
+            return f"{size_bytes // factor}{unit}"
+    return size_bytes
+
+
+# -- the schema ------------------------------------------------------------------------------------
+
+
+class _Generator(GenerateJsonSchema):
+    """TOML has no null: a key that may be left out is not a key that may be null."""
+
+    # typing.override is 3.12's.
+    def nullable_schema(  # type: ignore[explicit-override]
+        self, schema: core_schema.NullableSchema
+    ) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(  # type: ignore[explicit-override]
+        self, schema: core_schema.WithDefaultSchema
+    ) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+
+def profile_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a profile, for editors: every key, with what it is for."""
+    schema = ProfileTable.model_json_schema(schema_generator=_Generator)
+    for table, defaults in profile_defaults().items():
+        for key, value in defaults.items():
+            schema["$defs"][table.__name__]["properties"][key]["default"] = value
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "A mirror profile"}
+
+
+def profile_defaults() -> dict[type[BaseModel], dict[str, Any]]:
+    """What each table's keys are when they are left out; a key without a default is not in it."""
+    mirror = {
+        key: value
+        for key, value in _table_as_toml(Mirror(name="", account="")).items()
+        if key not in ("name", "account", "filter")
+    }
+    destination = _table_as_toml(Destination(path=""))
+    del destination["path"]
+    return {
+        FilterTable: _table_as_toml(Filter()),
+        LimitTable: _table_as_toml(Limit()),
+        DestinationTable: destination,
+        MirrorTable: mirror | destination,
+        DefaultsTable: mirror | destination,
+    }

@@ -1,0 +1,251 @@
+"""What the types of a profile cannot say: names that must agree, things said twice, trust.
+
+Everything here reads the raw document, so that it works when other parts of it are wrong.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from mirror.core.layout import LayoutError, compile_layout
+from mirror.core.model import Mirror, NameRules
+from mirror.profile_tables import absolute_path
+from mirror.toml_positions import Loc
+
+Raw = dict[str, Any]  # what tomllib reads
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A problem whose line is not looked up yet."""
+
+    loc: Loc
+    what: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What the profile's file is, as far as its keys and commands ask."""
+
+    private: bool  # nobody but its owner can read it
+    may_run_commands: bool
+    why_no_commands: str = ""
+
+
+def faults(raw: Raw, trust: Trust) -> Iterator[Fault]:
+    """Every fault of the document, in no order; wrong types are passed over."""
+    yield from _accounts(raw, trust)
+    yield from _account_names(raw)
+    yield from _layouts(raw)
+    yield from _destinations(raw)
+    for loc, table in _filters(raw):
+        yield from _said_twice(loc, table)
+        yield from _search(loc, table)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A hint with the nearest known name, "" if none is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean {found[0]!r}?" if found else ""
+
+
+# -- accounts --------------------------------------------------------------------------------------
+
+
+def _accounts(raw: Raw, trust: Trust) -> Iterator[Fault]:
+    for name, account in _tables(raw.get("accounts")):
+        loc: Loc = ("accounts", name)
+        if "server" not in account and "server" not in raw:
+            yield Fault(loc, "has no server", "give server at the top, or to this account")
+        key = account.get("api_key")
+        if isinstance(key, str) and not trust.private:
+            yield Fault(
+                (*loc, "api_key"),
+                "a literal key is refused in a file that others can read",
+                "chmod 600, or use { file = … }",
+            )
+        if isinstance(key, dict) and "command" in key and not trust.may_run_commands:
+            yield Fault((*loc, "api_key", "command"), "is refused", trust.why_no_commands)
+
+
+def _account_names(raw: Raw) -> Iterator[Fault]:
+    accounts = _table(raw.get("accounts"))
+    for loc, table in [(("defaults",), _table(raw.get("defaults"))), *_mirrors(raw)]:
+        name = table.get("account")
+        if isinstance(name, str) and name not in accounts:
+            yield Fault((*loc, "account"), f"there is no account {name!r}", near(name, accounts))
+    if len(accounts) > 1 and "account" not in _table(raw.get("defaults")):
+        for loc, table in _mirrors(raw):
+            if "account" not in table:
+                yield Fault(loc, "names no account", f"one of: {', '.join(accounts)}")
+
+
+# -- layouts ---------------------------------------------------------------------------------------
+
+
+def _layouts(raw: Raw) -> Iterator[Fault]:
+    defaults = _table(raw.get("defaults"))
+    seen = set()
+    for loc, table in [*_mirrors(raw), (("defaults",), defaults)]:
+        home: Loc = loc if "layout" in table else ("defaults",)
+        text = table.get("layout", defaults.get("layout"))
+        if not isinstance(text, str) or not text:
+            continue
+        problem = _layout_problem(text, table.get("names", defaults.get("names")))
+        if problem and (home, problem) not in seen:
+            seen.add((home, problem))
+            yield Fault((*home, "layout"), problem)
+
+
+def _layout_problem(text: str, names: object) -> str:
+    rules = NameRules(str(names)) if names in list(NameRules) else Mirror(name="", account="").names
+    try:
+        compile_layout(text, rules)
+    except LayoutError as error:
+        return str(error)
+    return ""
+
+
+# -- destinations ----------------------------------------------------------------------------------
+
+
+def _destinations(raw: Raw) -> Iterator[Fault]:
+    found: list[tuple[Loc, PurePosixPath]] = []
+    for loc, mirror in _mirrors(raw):
+        for index, destination in enumerate(_list(mirror.get("destinations"))):
+            path = _path(destination)
+            if path is not None:
+                found.append(((*loc, "destinations", index, "path"), path))
+    for (first, one), (second, other) in combinations(found, 2):
+        if one == other:
+            yield Fault(second, f"{_owner(first)} already writes to {one}")
+        elif one in other.parents or other in one.parents:
+            inner, outer = (other, one) if one in other.parents else (one, other)
+            yield Fault(
+                second,
+                f"{inner} lies inside {outer}; the other one is of {_owner(first)}",
+                "give each its own folder",
+            )
+
+
+def _path(destination: object) -> PurePosixPath | None:
+    text = _table(destination).get("path")
+    try:
+        return PurePosixPath(absolute_path(text)) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def _owner(loc: Loc) -> str:
+    return f"mirror {loc[1]!r}"
+
+
+# -- filters ---------------------------------------------------------------------------------------
+
+ALIASES: Final = {"after": "uploaded_after", "last_days": "uploaded_within_days"}
+_WINDOWS: Final = {"taken_within_days": "taken_after", "uploaded_within_days": "uploaded_after"}
+
+# The server's own name of each typed key.
+_TWINS: Final = {
+    "takenAfter": ("taken_after", "taken_within_days"),
+    "takenBefore": ("taken_before",),
+    "createdAfter": ("uploaded_after", "uploaded_within_days", "after", "last_days"),
+    "createdBefore": ("uploaded_before",),
+    "updatedAfter": ("updated_after",),
+    "updatedBefore": ("updated_before",),
+    "personIds": ("people",),
+    "albumIds": ("albums",),
+    "tagIds": ("tags",),
+    "type": ("type",),
+    "isFavorite": ("favorite",),
+    "isNotInAlbum": ("in_album",),
+    "rating": ("rating",),
+    "city": ("city",),
+    "state": ("state",),
+    "country": ("country",),
+    "make": ("make",),
+    "model": ("model",),
+    "originalFileName": ("file_name",),
+}
+
+_PAGING: Final = "how the library is listed is not for a profile to say; leave it out"
+_ANSWER: Final = "what the answer shows is not for a profile to say; leave it out"
+_VISIBILITY: Final = "use the key visibility of the filter"
+_REFUSED: Final = {
+    **dict.fromkeys(("size", "page", "cursor", "order", "orderBy", "orderDirection"), _PAGING),
+    **dict.fromkeys(("withExif", "withPeople"), _ANSWER),
+    "withStacked": "it drops the photos that lie below others in a stack; leave it out",
+    "filter": "write its fields as keys of the filter, or of search",
+    **dict.fromkeys(("visibility", "isArchived", "withArchived", "isVisible"), _VISIBILITY),
+}
+
+
+def _said_twice(loc: Loc, table: Raw) -> Iterator[Fault]:
+    for alias, key in ALIASES.items():
+        if alias in table and key in table:
+            yield Fault((*loc, alias), f"means the same as {key}, which is given too")
+    canonical = {ALIASES.get(key, key): key for key in table}
+    for window, start in _WINDOWS.items():
+        if window in canonical and start in canonical:
+            yield Fault(
+                (*loc, canonical[window]),
+                f"cannot stand beside {canonical[start]}",
+                "either a window that moves, or a fixed day",
+            )
+
+
+def _search(loc: Loc, table: Raw) -> Iterator[Fault]:
+    for field in _table(table.get("search")):
+        place = (*loc, "search", field)
+        if field in _REFUSED:
+            yield Fault(place, "may not be searched for", _REFUSED[field])
+        for key in _TWINS.get(field, ()):
+            if key in table:
+                yield Fault(place, f"means the same as {key}, which is given too")
+
+
+def _filters(raw: Raw) -> Iterator[tuple[Loc, Raw]]:
+    """Every filter and exclusion with its place."""
+    for loc, table in [(("defaults",), _table(raw.get("defaults"))), *_mirrors(raw)]:
+        yield (*loc, "filter"), _table(table.get("filter"))
+        exclude = table.get("exclude")
+        if isinstance(exclude, dict):
+            yield (*loc, "exclude"), exclude
+        for index, item in enumerate(_list(exclude)):
+            yield (*loc, "exclude", index), _table(item)
+
+
+# -- the raw document ------------------------------------------------------------------------------
+
+
+def _table(value: object) -> Raw:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _tables(value: object) -> Iterator[tuple[str, Raw]]:
+    return ((name, table) for name, table in _table(value).items() if isinstance(table, dict))
+
+
+def _mirrors(raw: Raw) -> list[tuple[Loc, Raw]]:
+    return [(("mirrors", name), table) for name, table in _tables(raw.get("mirrors"))]
+
+
+def trust_of(status: os.stat_result, *, found_here: bool) -> Trust:
+    """What a profile's file may hold; `found_here`: it was looked up in `./profiles`."""
+    why = ""
+    if found_here:
+        why = "a profile found in ./profiles may not run commands; give its path instead"
+    elif status.st_uid not in (os.geteuid(), 0):
+        why = "the profile must belong to you or to root"
+    elif status.st_mode & 0o022:
+        why = "others may write to the profile; chmod go-w"
+    return Trust(private=status.st_mode & 0o077 == 0, may_run_commands=not why, why_no_commands=why)
