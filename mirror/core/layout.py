@@ -110,6 +110,8 @@ _DIRECTIVES: Final[dict[str, Callable[[datetime], str]]] = {
     "%": lambda _at: "%",
 }
 
+_DIRECTIVE: Final = re.compile("%(.)")
+
 
 def _day_of_year(at: datetime) -> int:
     return at.timetuple().tm_yday
@@ -200,7 +202,7 @@ def _folders(original_path: str) -> str:
 
 
 def _formatted(at: datetime, date_format: str) -> str:
-    return re.sub("%(.)", lambda match: _DIRECTIVES[match[1]](at), date_format)
+    return _DIRECTIVE.sub(lambda match: _DIRECTIVES[match[1]](at), date_format)
 
 
 def _shortened(parts: list[str]) -> str:

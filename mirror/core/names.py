@@ -6,6 +6,7 @@ is NFC and at most 255 bytes of UTF-8, and coming in again it comes out as it is
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from mirror.core.model import NameRules
@@ -27,6 +28,7 @@ _NOT_PORTABLE: Final = re.compile(
     r"|[\u2028\u2029]"  # line and paragraph separators
     r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # they reorder what a reader sees
     r"|[\u00ad\u180e\u200b-\u200d\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb]"  # nothing to see
+    r"|[\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001-\U000e007f]"  # nor here
 )
 # macOS and Samba take "._name" for the hidden half of "name", and delete or veto it.
 _LEADING: Final = re.compile(r"\A(?: +|\._)")
@@ -46,6 +48,7 @@ _IGNORABLE: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)  # folders come again with each of their files: half of the time of a path
 def safe_component(text: str, names: NameRules) -> str:
     """`text` as one component of a path: what the rules forbid becomes "_", one for one.
 
@@ -113,12 +116,14 @@ def _portable(name: str) -> str:
 
 
 def _with_no_meaning(name: str) -> str:
-    key = fold(name).rstrip(" .")
-    if key in _TAKEN:
-        return f"_{key[1:]}"
-    if key:
-        return name
-    return "_" * len(name) if fold(name) in {".", ".."} else name if fold(name) else UNNAMED
+    key = fold(name)
+    if key in {".", ".."}:
+        return "_" * len(key)
+    # FAT and SMB do not see what trails: ".mirror. " is ".mirror" there, under the posix rules too.
+    visible = key.rstrip(" .")
+    if visible in _TAKEN:
+        return f"_{visible[1:]}"
+    return name if key else UNNAMED
 
 
 def _underscores(match: re.Match[str]) -> str:
@@ -134,9 +139,11 @@ def _fit(name: str) -> str:
 
 def _cut(text: str, limit_bytes: int) -> str:
     """The start of `text` that fits, not ending between a letter and its marks."""
+    if _size_bytes(text) <= limit_bytes:
+        return text
     start = text.encode("utf-8", "surrogatepass")[:limit_bytes].decode("utf-8", "ignore")
     end = len(start)
-    while 0 < end < len(text) and unicodedata.category(text[end]).startswith("M"):
+    while end and unicodedata.category(text[end]).startswith("M"):
         end -= 1
     return text[:end] or start
 
