@@ -4,6 +4,7 @@ Paths are relative to a destination's root, with `/` between components; bytes t
 are kept as surrogate escapes, so that `path.encode("utf-8", "surrogateescape")` is what is on disk.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -33,7 +34,7 @@ class Visibility(StrEnum):
     HIDDEN = "hidden"
 
 
-@dataclass(frozen=True, slots=True, kw_only)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exif:
     """The part of `exifInfo` that filters and layouts read; None is unset."""
 
@@ -48,7 +49,7 @@ class Exif:
     rating: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
     """One photo or video as the server describes it (`AssetResponseDto`, Immich 2.0 to 3.2)."""
 
@@ -121,7 +122,7 @@ class Choice:
     every: bool = False  # True: `{ all = [...] }`
 
 
-@dataclass(frozen=True, slots=True, kw_only)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which assets a mirror selects: keys are ANDed, the values of a tuple are ORed.
 
@@ -163,7 +164,7 @@ class Limit:
     share: float = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
     """Where files are written, and under which policies."""
 
@@ -177,7 +178,7 @@ class Destination:
     require_mount: bool | str = False  # True, or the mount point's path
 
 
-@dataclass(frozen=True, slots=True, kw_only)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
     """One named selection of one account and where it goes."""
 
@@ -200,10 +201,9 @@ class RowState(StrEnum):
 
     PUBLISHED = "published"  # its file is there
     RETAINED = "retained"  # no longer listed, its file stays
-    FAILED = "failed"  # no file; the reason and ETag say when to try again
 
 
-@dataclass(frozen=True, slots=True, kw_only)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """What the index knows of one asset at one destination."""
 
@@ -211,14 +211,14 @@ class Row:
     owner_id: str
     checksum: bytes  # what the server listed when the file was written
     base: str  # the path the layout gave, before any suffix
-    path: str  # where the file lies; for FAILED, where it would have lain
+    path: str  # where the file lies
     state: RowState = RowState.PUBLISHED
     sha1: bytes | None = None  # of the bytes on disk; None: adopted by size, unproved
     size_bytes: int = 0
     mtime_ns: int = 0  # what stat said after writing
     etag: str = ""
     file_modified_at: datetime | None = None  # the signal of change in external libraries
-    reason: str = ""  # for RETAINED and FAILED: an error's code, or why it stays
+    reason: str = ""  # for RETAINED: why it stays
 
 
 # -- what lies on the disk -------------------------------------------------------------------------
@@ -242,3 +242,20 @@ class Entry:
     size_bytes: int = 0
     mtime_ns: int = 0
     sha1: bytes | None = None  # None: not hashed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """What lies under the root, as far as a plan needs it. Keys are folded paths.
+
+    A row that is in neither `missing` nor `other` has its file as recorded.
+    """
+
+    missing: frozenset[str] = frozenset()  # ids of rows whose file is gone
+    other: Mapping[str, Entry] = field(default_factory=dict)  # by id: other bytes at the row's path
+    foreign: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)  # by key: without a row
+    folders: frozenset[str] = frozenset()  # keys
+    holders: Mapping[str, str] = field(default_factory=dict)  # by key: id of the row that has it
+    quarantined: Mapping[bytes, str] = field(default_factory=dict)  # by SHA-1: path
+    copies: Mapping[bytes, str] = field(default_factory=dict)  # by SHA-1: path of an intact file
+    sizes: Mapping[str, int] = field(default_factory=dict)  # by asset id: what HEAD said

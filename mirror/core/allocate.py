@@ -1,0 +1,184 @@
+"""One owner a path: which asset gets which name, for the whole plan at once.
+
+A row keeps its path while its base is unchanged. Then come the assets whose bytes already lie at one
+of their names, then the rest by (uploaded, id). A live photo is named as a unit, so that its video
+keeps the still's stem. Pure, and independent of the order of its input.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mirror.core.layout import candidates, fold
+from mirror.core.model import Asset, Disk, Entry, EntryKind, Row
+
+_SUFFIXES = 3  # none, the short id, the id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """An asset that needs a path."""
+
+    asset: Asset
+    base: str
+    still: Asset | None = None  # the still of a live photo whose video this is
+    row: Row | None = None
+    is_mine: Callable[[Entry], bool] = lambda _entry: False  # whether a file holds its bytes
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the row's path is right as it is."""
+        return self.row is not None and self.row.base == self.base
+
+    @property
+    def lead(self) -> Asset:
+        """The asset whose id makes the suffix."""
+        return self.still or self.asset
+
+
+def allocate(
+    claims: Sequence[Claim], disk: Disk, still_rows: Mapping[str, Row]
+) -> dict[str, str | None]:
+    """The path of each asset by id; None where every name is taken.
+
+    `still_rows` are the rows of stills that need no path themselves, by id.
+    """
+    board = _Board(disk, claims)
+    for claim in claims:
+        if claim.keeps and claim.row is not None:
+            board.take(claim, claim.row.path)
+    units = _units(claim for claim in claims if not claim.keeps)
+    late = [unit for unit in units if not _take_where_bytes_lie(unit, board)]
+    for unit in late:
+        _take_first_free(unit, board, still_rows)
+    return board.paths
+
+
+def keys_of(claims: Iterable[Claim]) -> Iterator[str]:
+    """Every key that `allocate` may ask `disk.holders` for: names and the folders above them."""
+    for claim in claims:
+        for path in {*candidates(claim.base, claim.lead.id), *_own_names(claim)}:
+            key = fold(path)
+            yield key
+            yield from _ancestors(key)
+
+
+def _own_names(claim: Claim) -> tuple[str, ...]:
+    return candidates(claim.base, claim.asset.id)
+
+
+def _ancestors(key: str) -> Iterator[str]:
+    while "/" in key:
+        key = key.rpartition("/")[0]
+        yield key
+
+
+def _units(claims: Iterable[Claim]) -> list[list[Claim]]:
+    """Claims that share their name, still first; the units by (uploaded, id) of their lead."""
+    by_lead: dict[str, list[Claim]] = {}
+    for claim in claims:
+        by_lead.setdefault(claim.lead.id, []).append(claim)
+    for unit in by_lead.values():
+        unit.sort(key=lambda claim: (claim.still is not None, claim.asset.id))
+    return sorted(by_lead.values(), key=lambda unit: _age(unit[0].lead))
+
+
+def _age(asset: Asset) -> tuple[datetime, str]:
+    return asset.uploaded_at, asset.id
+
+
+def _take_where_bytes_lie(unit: list[Claim], board: "_Board") -> bool:
+    names = [candidates(claim.base, claim.lead.id) for claim in unit]
+    at_suffix = list(zip(*names, strict=True))
+    best = max(at_suffix, key=lambda paths: board.lying(unit, paths))
+    return board.lying(unit, best) > 0 and board.take_all(unit, best)
+
+
+def _take_first_free(unit: list[Claim], board: "_Board", still_rows: Mapping[str, Row]) -> None:
+    names = [candidates(claim.base, claim.lead.id) for claim in unit]
+    order = _suffix_order(unit[0], board, still_rows)
+    if any(board.take_all(unit, [paths[index] for paths in names]) for index in order):
+        return
+    for claim in unit:  # the unit has no common name left: each for itself
+        if not any(board.take_all([claim], [path]) for path in _own_names(claim)):
+            board.paths[claim.asset.id] = None
+
+
+def _suffix_order(claim: Claim, board: "_Board", still_rows: Mapping[str, Row]) -> tuple[int, ...]:
+    """A video whose still has its path already tries the still's suffix first."""
+    still = claim.still
+    if still is None:
+        return tuple(range(_SUFFIXES))
+    row = still_rows.get(still.id)
+    path = board.paths.get(still.id) or (row.path if row else None)
+    base = row.base if row else board.bases.get(still.id)
+    if path is None or base is None or path not in candidates(base, still.id):
+        return tuple(range(_SUFFIXES))
+    first = candidates(base, still.id).index(path)
+    return (first, *(index for index in range(_SUFFIXES) if index != first))
+
+
+class _Board:
+    """Which keys are taken, by what lies there, by rows that stay, and by this plan."""
+
+    def __init__(self, disk: Disk, claims: Sequence[Claim]) -> None:
+        self._disk = disk
+        self._taken: set[str] = set()
+        self._folders: set[str] = set()
+        self._leaving = {
+            claim.row.asset_id
+            for claim in claims
+            if claim.row is not None and not claim.keeps and claim.row.asset_id not in disk.other
+        }
+        self.bases = {claim.asset.id: claim.base for claim in claims}
+        self.paths: dict[str, str | None] = {}
+
+    def take(self, claim: Claim, path: str) -> None:
+        key = fold(path)
+        self._taken.add(key)
+        self._folders.update(_ancestors(key))
+        self.paths[claim.asset.id] = path
+
+    def take_all(self, unit: Sequence[Claim], paths: Sequence[str]) -> bool:
+        """Take one path for each, or none at all."""
+        keys = {fold(path) for path in paths}
+        if len(keys) < len(paths):
+            return False
+        pairs = list(zip(unit, paths, strict=True))
+        if not all(self._is_free(claim, fold(path)) for claim, path in pairs):
+            return False
+        for claim, path in pairs:
+            self.take(claim, path)
+        return True
+
+    def lying(self, unit: Sequence[Claim], paths: Sequence[str]) -> int:
+        """How many of the unit's files lie at these paths already."""
+        return sum(
+            self._lies_at(claim, fold(path)) for claim, path in zip(unit, paths, strict=True)
+        )
+
+    def _lies_at(self, claim: Claim, key: str) -> bool:
+        return any(claim.is_mine(entry) for entry in self._disk.foreign.get(key, ()))
+
+    def _is_free(self, claim: Claim, key: str) -> bool:
+        if key in self._taken or key in self._folders or key in self._disk.folders:
+            return False
+        if self._is_held(key, claim):
+            return False
+        if key in self._disk.foreign and not self._lies_at(claim, key):
+            return False
+        return not any(self._is_file(above, claim) for above in _ancestors(key))
+
+    def _is_held(self, key: str, claim: Claim) -> bool:
+        holder = self._disk.holders.get(key)
+        if holder is None or holder in self._leaving:
+            return False
+        return claim.row is None or holder != claim.row.asset_id
+
+    def _is_file(self, key: str, claim: Claim) -> bool:
+        lying = self._disk.foreign.get(key, ())
+        return (
+            key in self._taken
+            or self._is_held(key, claim)
+            or any(entry.kind is not EntryKind.FOLDER for entry in lying)
+        )

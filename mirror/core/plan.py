@@ -1,0 +1,335 @@
+"""What would be done: both sides and the index in, actions out.
+
+Only differences come here. An asset whose row, path and bytes agree never becomes an object, so a
+plan holds actions, not the library. Names are given for the whole plan first (`allocate`), then each
+asset gets its action from a table (`_decide`), one line of reason each.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from mirror.core import checksum
+from mirror.core.allocate import Claim, allocate
+from mirror.core.layout import fold
+from mirror.core.model import Asset, Disk, Entry, EntryKind, Listed, OnGone, Row, RowState
+
+
+class Kind(StrEnum):
+    """One step of a plan."""
+
+    REBIND = "rebind"  # the row gets the asset's new id; no file is touched
+    ADOPT = "adopt"  # the file that lies there becomes the asset's
+    MOVE = "move"
+    DOWNLOAD = "download"
+    COPY = "copy"  # the bytes are under the root already
+    RESTORE = "restore"  # the bytes are in quarantine
+    REPLACE = (
+        "replace"  # new bytes verified, old ones to quarantine, then the new ones take the path
+    )
+    REMOVE = "remove"
+    RETAIN = "retain"  # no longer listed; the file stays, and the row says so
+    FORGET = "forget"  # no longer listed, and no file either
+    DISOWN = "disown"  # the file at a row's path is no longer ours; it stays
+    CONFLICT = "conflict"  # no name is left
+
+
+class Reason(StrEnum):
+    """Why a step is taken."""
+
+    NEW = "new"
+    LOST = "lost"  # the file vanished from the disk
+    DRIFTED = "drifted"  # other bytes lie at the path
+    CHANGED = "changed"  # the server lists another checksum
+    RENAMED = "renamed"  # the layout wants another path
+    REUPLOADED = "re-uploaded"  # the same bytes under a new id
+    FOUND = "found"  # the bytes lie there already
+    UNPROVED = "unproved"  # found by size: the server knows no content checksum
+    LISTED_AGAIN = "listed again"
+    UNLISTED = "not listed any more"
+    NAME_TAKEN = "no name is left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One step. `path` is where the asset's file lies afterwards, or the row's path."""
+
+    kind: Kind
+    reason: Reason
+    path: str
+    base: str = ""
+    asset: Asset | None = None
+    row: Row | None = None  # the asset's row before the step
+    source: str = ""  # for MOVE, COPY and RESTORE: where the bytes lie
+    entry: Entry | None = None  # for ADOPT: what lies there
+    displaces: bool = (
+        False  # what lies at `path` goes to quarantine once the new bytes are verified
+    )
+
+    def __str__(self) -> str:
+        text = f"{self.kind.value} {self.reason.value}: {self.path}"
+        return f"{text} <- {self.source}" if self.source else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A listed asset that does not simply agree with its row and file."""
+
+    listed: Listed
+    base: str
+    row: Row | None = None
+    changed: bool = False  # the server's bytes are not those of the row
+    known_failure: bool = False  # failed before, and nothing changed since
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a plan may do about rows that are no longer listed."""
+
+    removes: bool = True  # False: `copy`, where several selections share a destination
+    on_gone: OnGone = OnGone.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The actions in the order of execution, and the assets of which nothing is wanted."""
+
+    actions: tuple[Action, ...] = ()
+    unchanged: int = 0
+    known: tuple[str, ...] = ()  # ids that failed before, with nothing changed since
+    complete: bool = True
+
+    def of(self, *kinds: Kind) -> Iterator[Action]:
+        """The actions of these kinds."""
+        return (action for action in self.actions if action.kind in kinds)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything at all would be done."""
+        return bool(self.actions)
+
+
+# What depends on what: a row must be right before its file moves, a path free before it is filled.
+ORDER: tuple[Kind, ...] = (
+    Kind.REBIND,
+    Kind.ADOPT,
+    Kind.DISOWN,
+    Kind.MOVE,
+    Kind.COPY,
+    Kind.RESTORE,
+    Kind.DOWNLOAD,
+    Kind.REPLACE,
+    Kind.RETAIN,
+    Kind.FORGET,
+    Kind.REMOVE,
+    Kind.CONFLICT,
+)
+
+
+def make_plan(
+    differences: Sequence[Difference],
+    unlisted: Iterable[Row],
+    disk: Disk,
+    *,
+    complete: bool,
+    policy: Policy,
+    still_rows: Mapping[str, Row] | None = None,
+    unchanged: int = 0,
+) -> Plan:
+    """Everything that has to be done, in the order in which it can be done.
+
+    `unlisted` are the rows whose asset the listing does not have; `still_rows` the rows of stills
+    that agree, by id, for live videos that do not. The order of the inputs changes nothing.
+    """
+    gone = list(unlisted)
+    wanted = [item for item in differences if not item.known_failure]
+    rebound, twins = _rebind(wanted, gone if complete else [], disk)
+    claims = allocate([_claim(item, disk) for item in rebound], disk, still_rows or {})
+    actions = list(twins)
+    for item in rebound:
+        actions += _decide(item, claims[item.listed.asset.id], disk)
+    if complete and policy.removes:
+        taken = {action.row.asset_id for action in twins if action.row}
+        actions += _unlisted((row for row in gone if row.asset_id not in taken), disk, policy)
+    actions.sort(key=lambda action: (ORDER.index(action.kind), action.path, _id(action)))
+    known = sorted(item.listed.asset.id for item in differences if item.known_failure)
+    return Plan(tuple(actions), unchanged, tuple(known), complete)
+
+
+def _id(action: Action) -> str:
+    if action.asset is not None:
+        return action.asset.id
+    return action.row.asset_id if action.row else ""
+
+
+# -- re-uploads ------------------------------------------------------------------------------------
+
+
+def _rebind(
+    differences: Sequence[Difference], gone: Iterable[Row], disk: Disk
+) -> tuple[list[Difference], list[Action]]:
+    """Give new ids the row of the same owner and bytes whose own id is gone."""
+    spare: dict[tuple[str, bytes], list[Row]] = {}
+    for row in sorted(gone, key=lambda row: row.asset_id, reverse=True):
+        if row.asset_id not in disk.missing and row.asset_id not in disk.other:
+            spare.setdefault((row.owner_id, row.checksum), []).append(row)
+    changed: list[Difference] = []
+    actions: list[Action] = []
+    for item in sorted(differences, key=lambda item: item.listed.asset.id):
+        asset = item.listed.asset
+        twins = spare.get((asset.owner_id, asset.checksum))
+        if item.row is not None or not twins or not _same_content(twins[-1], asset):
+            changed.append(item)
+            continue
+        row = twins.pop()
+        new_row = replace(
+            row, asset_id=asset.id, state=RowState.PUBLISHED, reason="",
+            file_modified_at=asset.file_modified_at,
+        )  # fmt: skip
+        actions.append(
+            Action(
+                kind=Kind.REBIND,
+                reason=Reason.REUPLOADED,
+                path=row.path,
+                base=row.base,
+                asset=asset,
+                row=row,
+            )  # fmt: skip
+        )
+        changed.append(replace(item, row=new_row))
+    return changed, actions
+
+
+def _same_content(row: Row, asset: Asset) -> bool:
+    """An external asset's checksum is its path's: only an unchanged mtime makes it the same file."""
+    return (
+        checksum.content_sha1(asset) is not None or row.file_modified_at == asset.file_modified_at
+    )
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def _claim(item: Difference, disk: Disk) -> Claim:
+    return Claim(
+        asset=item.listed.asset,
+        still=item.listed.still,
+        base=item.base,
+        row=item.row,
+        is_mine=lambda entry: _may_adopt(item, disk) and _is_content(entry, item, disk),
+    )
+
+
+def _may_adopt(item: Difference, disk: Disk) -> bool:
+    """An intact file of our own moves; the same bytes at its goal would be somebody else's."""
+    row = item.row
+    return row is None or item.changed or row.asset_id in disk.missing or row.asset_id in disk.other
+
+
+def _is_content(entry: Entry, item: Difference, disk: Disk) -> bool:
+    """Whether a file holds the asset's bytes, as far as anyone can know."""
+    asset = item.listed.asset
+    wanted = checksum.content_sha1(asset)
+    if wanted is not None:
+        return entry.sha1 == wanted
+    return entry.kind is EntryKind.FILE and disk.sizes.get(asset.id) == entry.size_bytes
+
+
+# -- one asset -------------------------------------------------------------------------------------
+
+
+def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action]:
+    """The rows of the table for a listed asset; `wanted` is None when no name is left."""
+    asset, row = item.listed.asset, item.row
+    if wanted is None:
+        yield Action(
+            kind=Kind.CONFLICT, reason=Reason.NAME_TAKEN, path=item.base, base=item.base,
+            asset=asset, row=row,
+        )  # fmt: skip
+        return
+    step = Action(
+        kind=Kind.DOWNLOAD, reason=Reason.NEW, path=wanted, base=item.base, asset=asset, row=row
+    )
+    found = _found(step, item, disk)
+    if row is None:
+        yield found or _from_nearby(step, asset, disk)
+    elif row.asset_id in disk.other:
+        yield from _with_other_bytes(step, found, row)
+    elif row.asset_id in disk.missing:
+        yield found or replace(step, reason=Reason.CHANGED if item.changed else Reason.LOST)
+    elif item.changed:
+        yield from _with_new_bytes(step, found, row)
+    elif row.path != wanted:
+        yield replace(step, kind=Kind.MOVE, reason=Reason.RENAMED, source=row.path)
+    elif row.state is RowState.RETAINED:
+        yield replace(step, kind=Kind.ADOPT, reason=Reason.LISTED_AGAIN)
+
+
+def _with_other_bytes(step: Action, found: Action | None, row: Row) -> Iterator[Action]:
+    """Not our bytes at the row's path: displaced where the path is kept, left alone otherwise."""
+    if found is not None and found.path == row.path:
+        yield found
+        return
+    if row.path == step.path:
+        yield replace(step, reason=Reason.DRIFTED, displaces=True)
+        return
+    yield _disown(row)
+    yield found or replace(step, reason=Reason.DRIFTED)
+
+
+def _with_new_bytes(step: Action, found: Action | None, row: Row) -> Iterator[Action]:
+    """The server lists another checksum, and the old bytes lie where we put them."""
+    if found is None:
+        yield replace(step, kind=Kind.REPLACE, reason=Reason.CHANGED, displaces=True)
+        return
+    yield _disown(row)
+    yield found
+
+
+def _disown(row: Row) -> Action:
+    return Action(kind=Kind.DISOWN, reason=Reason.DRIFTED, path=row.path, base=row.base, row=row)
+
+
+def _found(step: Action, item: Difference, disk: Disk) -> Action | None:
+    """Adopt what lies at the wanted path, when it holds the asset's bytes."""
+    if not _may_adopt(item, disk):
+        return None
+    row = item.row
+    here = disk.other.get(row.asset_id) if row is not None and row.path == step.path else None
+    lying = (here,) if here is not None else disk.foreign.get(fold(step.path), ())
+    for entry in lying:
+        if _is_content(entry, item, disk):
+            proved = checksum.content_sha1(item.listed.asset) is not None
+            reason = Reason.FOUND if proved else Reason.UNPROVED
+            return replace(step, kind=Kind.ADOPT, reason=reason, entry=entry, path=entry.path)
+    return None
+
+
+def _from_nearby(step: Action, asset: Asset, disk: Disk) -> Action:
+    """A new asset: out of quarantine, from elsewhere under the root, or from the server."""
+    wanted = checksum.content_sha1(asset)
+    if wanted is not None and wanted in disk.quarantined:
+        source = disk.quarantined[wanted]
+        return replace(step, kind=Kind.RESTORE, reason=Reason.FOUND, source=source)
+    if wanted is not None and wanted in disk.copies:
+        return replace(step, kind=Kind.COPY, reason=Reason.FOUND, source=disk.copies[wanted])
+    return step
+
+
+# -- rows that are not listed ----------------------------------------------------------------------
+
+
+def _unlisted(rows: Iterable[Row], disk: Disk, policy: Policy) -> Iterator[Action]:
+    """The rows of the table for an asset that a complete listing does not have."""
+    for row in rows:
+        step = Action(
+            kind=Kind.RETAIN, reason=Reason.UNLISTED, path=row.path, base=row.base, row=row
+        )
+        if row.asset_id in disk.missing:
+            yield replace(step, kind=Kind.FORGET)
+        elif row.asset_id in disk.other:
+            yield _disown(row)
+        elif policy.on_gone is not OnGone.KEEP:
+            yield replace(step, kind=Kind.REMOVE)
+        elif row.state is not RowState.RETAINED:
+            yield step

@@ -1,0 +1,394 @@
+"""A folder as a destination: the only code that writes under its root.
+
+Every path is walked component by component from the root's descriptor, without following links and
+without leaving the root's device, so no name and no race leads outside. Nothing here decides.
+Methods block; `write_partial` and `publish` are short enough for the event loop's thread.
+"""
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import stat as stat_module
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from mirror.core.compare import Found
+from mirror.core.model import Entry, EntryKind
+from mirror.errors import DestinationError, NoSpaceError, NotOursError, UnwritableError
+
+STATE: Final = ".mirror"
+PARTIAL: Final = "partial"
+MOVING: Final = "moving"
+DAMAGED: Final = "damaged"
+QUARANTINE: Final = "quarantine"
+_CHUNK_BYTES: Final = 1 << 20
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RENAME_NOREPLACE: Final = 1  # linux/fs.h
+_FICLONE: Final = 0x40049409  # linux/fs.h
+_UNSUPPORTED: Final = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+)
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_renameat2 = getattr(_libc, "renameat2", None)
+_syncfs = getattr(_libc, "syncfs", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What stat says of a file that was just put in place."""
+
+    size_bytes: int
+    mtime_ns: int
+
+
+class Folder:
+    """One destination folder, held open by its descriptor."""
+
+    def __init__(self, root: Path) -> None:
+        """Open an existing folder.
+
+        Raises:
+            UnwritableError: it is not a folder, or cannot be opened.
+        """
+        self.root = root
+        try:
+            self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise unwritable(root, error) from error
+        self._device = os.fstat(self._fd).st_dev
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the root."""
+        os.close(self._fd)
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def scan(self) -> Iterator[Found]:
+        """Everything under the root but our own state, in byte order of the path.
+
+        Raises:
+            NotOursError: a folder on another device, or a link to a folder.
+            UnwritableError: a folder cannot be read; its files must not be taken for lost.
+        """
+        return self._scan(str(self.root), b"")
+
+    def _scan(self, folder: str, prefix: bytes) -> Iterator[Found]:
+        for name, item in self._children(folder, is_root=not prefix):
+            path = prefix + name
+            if name.endswith(b"/"):
+                yield path, EntryKind.FOLDER, 0, 0
+                yield from self._scan(item.path, path)
+                continue
+            try:
+                found = item.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # it went between the listing and the look
+            if stat_module.S_ISREG(found.st_mode):
+                yield path, EntryKind.FILE, found.st_size, found.st_mtime_ns
+            else:
+                kind = EntryKind.LINK if stat_module.S_ISLNK(found.st_mode) else EntryKind.OTHER
+                yield path, kind, 0, 0
+
+    def _children(self, folder: str, *, is_root: bool) -> list[tuple[bytes, os.DirEntry[str]]]:
+        """One folder's entries; a folder's name ends in "/", which puts it where its files sort."""
+        children = []
+        try:
+            with os.scandir(folder) as items:
+                for item in items:
+                    if is_root and item.name == STATE:
+                        continue
+                    is_folder = item.is_dir(follow_symlinks=False)
+                    if is_folder or (item.is_symlink() and item.is_dir()):
+                        self._refuse_elsewhere(item, is_folder=is_folder)
+                    children.append((os.fsencode(item.name) + b"/" * is_folder, item))
+        except OSError as error:
+            raise unwritable(Path(folder), error) from error
+        children.sort(key=lambda child: child[0])
+        return children
+
+    def _refuse_elsewhere(self, item: os.DirEntry[str], *, is_folder: bool) -> None:
+        if is_folder and item.stat(follow_symlinks=False).st_dev == self._device:
+            return
+        kind = "another file system is mounted here" if is_folder else "it is a link to a folder"
+        raise NotOursError(
+            f"{item.path}: a destination must be one tree on one file system",
+            why=f"{kind}; when it is missing one day, its photos would seem lost",
+            hint="move it out of the destination, or give it a mirror of its own",
+        )
+
+    def entry(self, path: str) -> Entry | None:
+        """What lies at a path now, links not followed; None when nothing does."""
+        try:
+            with self._parent(path) as parent:
+                found = os.stat(_name(path), dir_fd=parent, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat_module.S_ISREG(found.st_mode):
+            return Entry(path, EntryKind.FILE, found.st_size, found.st_mtime_ns)
+        if stat_module.S_ISDIR(found.st_mode):
+            return Entry(path, EntryKind.FOLDER)
+        kind = EntryKind.LINK if stat_module.S_ISLNK(found.st_mode) else EntryKind.OTHER
+        return Entry(path, kind)
+
+    def sha1(self, path: str) -> bytes:
+        """The SHA-1 of a file's bytes.
+
+        Raises:
+            OSError: it is not there, or not a file that can be read.
+        """
+        with self._parent(path) as parent:
+            descriptor = os.open(_name(path), _READ_FLAGS, dir_fd=parent)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, _sha1).digest()
+
+    def free_bytes(self) -> int:
+        """What an ordinary user may still write."""
+        found = os.fstatvfs(self._fd)
+        return found.f_bavail * found.f_frsize
+
+    # -- partial files -----------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make our own folder, for its owner only.
+
+        Raises:
+            UnwritableError: the file system refuses.
+        """
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(STATE, 0o700, dir_fd=self._fd)
+            with self._parent(f"{STATE}/x") as state:
+                for area in (PARTIAL, MOVING):
+                    with suppress(FileExistsError):
+                        os.mkdir(area, 0o700, dir_fd=state)
+        except OSError as error:
+            raise unwritable(self.root / STATE, error) from error
+
+    def open_partial(self, name: str) -> int:
+        """A descriptor to read and extend a partial file, made if need be."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with self._parent(partial(name)) as parent:
+            return os.open(name, flags, 0o666, dir_fd=parent)
+
+    def write_partial(self, name: str, body: bytes, mtime_ns: int) -> Written:
+        """A whole small file in one go."""
+        descriptor = self.open_partial(name)
+        try:
+            written = 0
+            while written < len(body):
+                written += os.pwrite(descriptor, body[written:], written)
+            return finish_partial(descriptor, len(body), mtime_ns)
+        finally:
+            os.close(descriptor)
+
+    def drop(self, path: str) -> None:
+        """Remove one of our own work files, if it is there."""
+        if not path.startswith(f"{STATE}/"):
+            raise ValueError(f"not a work file: {path}")
+        with suppress(FileNotFoundError), self._parent(path) as parent:
+            os.unlink(_name(path), dir_fd=parent)
+
+    def work_files(self, area: str) -> list[str]:
+        """The names in one of our own folders."""
+        try:
+            with self._parent(f"{STATE}/{area}/x") as parent:
+                return sorted(os.listdir(parent))
+        except FileNotFoundError:
+            return []
+
+    # -- putting in place --------------------------------------------------------------------------
+
+    def move(self, source: str, path: str) -> None:
+        """Give a file another path, in one step and without overwriting anything.
+
+        Raises:
+            FileExistsError: something lies there.
+            OSError: the source is gone, or the file system refuses.
+        """
+        with self._parent(source) as old, self._parent(path, create=True) as new:
+            _rename_noreplace(old, _name(source), new, _name(path))
+
+    def set_aside(self, source: str, path: str) -> None:
+        """Move a file to one of our own places, over whatever lies there."""
+        with self._parent(source) as old, self._parent(path, create=True) as new:
+            os.replace(_name(source), _name(path), src_dir_fd=old, dst_dir_fd=new)
+
+    def is_same_file(self, path: str, other: str) -> bool:
+        """Whether two paths are names of one file: a move without rename was cut in the middle."""
+        try:
+            with self._parent(path) as one, self._parent(other) as two:
+                return os.path.samestat(
+                    os.stat(_name(path), dir_fd=one, follow_symlinks=False),
+                    os.stat(_name(other), dir_fd=two, follow_symlinks=False),
+                )
+        except OSError:
+            return False
+
+    def drop_empty_folders(self, path: str) -> None:
+        """Remove the folders above a path that a move has left empty, but never the root."""
+        while "/" in path:
+            path = path.rpartition("/")[0]
+            try:
+                with self._parent(path) as parent:
+                    os.rmdir(_name(path), dir_fd=parent)
+            except OSError:
+                return
+
+    def clone(self, source: str, name: str, mtime_ns: int) -> tuple[Written, bytes]:
+        """Copy a file into a partial one, by reference where possible; its SHA-1 as read back."""
+        with self._parent(source) as parent:
+            reading = os.open(_name(source), _READ_FLAGS, dir_fd=parent)
+        writing = self.open_partial(name)
+        try:
+            os.ftruncate(writing, 0)
+            size_bytes = _copy(reading, writing)
+            written = finish_partial(writing, size_bytes, mtime_ns)
+        finally:
+            os.close(reading)
+            os.close(writing)
+        return written, self.sha1(partial(name))
+
+    def make_durable(self) -> None:
+        """Let everything written so far survive a power cut."""
+        if _syncfs is None:
+            os.sync()
+        elif _syncfs(self._fd) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(self.root))
+
+    def write_state(self, name: str, content: bytes) -> None:
+        """Replace one of our own small files, durably: the old one or the new one, never a part."""
+        with self._parent(f"{STATE}/x") as state:
+            temporary = f"{name}.new"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=state), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, name, src_dir_fd=state, dst_dir_fd=state)
+            with suppress(OSError):  # some file systems cannot sync a folder
+                os.fsync(state)
+
+    def read_state(self, name: str) -> bytes | None:
+        """One of our own small files; None when it is not there."""
+        try:
+            with self._parent(f"{STATE}/x") as state:
+                descriptor = os.open(name, _READ_FLAGS, dir_fd=state)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _parent(self, path: str, *, create: bool = False) -> Iterator[int]:
+        """A descriptor of the folder that holds `path`, walked from the root."""
+        descriptor = os.dup(self._fd)
+        try:
+            for part in path.split("/")[:-1]:
+                deeper = self._step(descriptor, part, create=create)
+                os.close(descriptor)
+                descriptor = deeper
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _step(self, parent: int, part: str, *, create: bool) -> int:
+        if part in {"", ".", ".."}:
+            raise ValueError(f"not a name: {part!r}")
+        try:
+            descriptor = os.open(part, _FOLDER_FLAGS, dir_fd=parent)
+        except FileNotFoundError:
+            if not create:
+                raise
+            with suppress(FileExistsError):
+                os.mkdir(part, dir_fd=parent)
+            descriptor = os.open(part, _FOLDER_FLAGS, dir_fd=parent)
+        if os.fstat(descriptor).st_dev != self._device:
+            os.close(descriptor)
+            raise NotADirectoryError(errno.ENOTDIR, "on another file system", part)
+        return descriptor
+
+
+def partial(name: str) -> str:
+    """The path of a partial file."""
+    return f"{STATE}/{PARTIAL}/{name}"
+
+
+def finish_partial(descriptor: int, size_bytes: int, mtime_ns: int) -> Written:
+    """Cut a partial file to its size and date it, as far as the file system can hold the date."""
+    os.ftruncate(descriptor, size_bytes)
+    with suppress(OSError, OverflowError):
+        os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+    found = os.fstat(descriptor)
+    return Written(found.st_size, found.st_mtime_ns)
+
+
+def unwritable(path: Path, error: OSError) -> DestinationError:
+    """What a refusal of the file system means to a user."""
+    why = error.strerror or str(error)
+    if error.errno in _FULL:
+        return NoSpaceError(f"{path}: the disk is full", why=why, hint="make room and run again")
+    return UnwritableError(
+        f"{path}: cannot be used as a destination",
+        why=why,
+        hint="check that the folder exists and that this user may read and write it",
+    )
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _sha1() -> "hashlib._Hash":
+    return hashlib.sha1(usedforsecurity=False)
+
+
+def _rename_noreplace(old: int, source: str, new: int, target: str) -> None:
+    """Rename without overwriting, by the surest way that the file system knows."""
+    if _renameat2 is not None:
+        flags = ctypes.c_uint(_RENAME_NOREPLACE)
+        if _renameat2(old, os.fsencode(source), new, os.fsencode(target), flags) == 0:
+            return
+        error = ctypes.get_errno()
+        if error not in _UNSUPPORTED:
+            raise OSError(error, os.strerror(error), target)
+    try:
+        os.link(source, target, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        # Neither exists here (exFAT): look first. The destination's lock keeps our own runs apart.
+        with suppress(FileNotFoundError):
+            os.stat(target, dir_fd=new, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
+        os.rename(source, target, src_dir_fd=old, dst_dir_fd=new)
+    else:
+        os.unlink(source, dir_fd=old)
+
+
+def _copy(reading: int, writing: int) -> int:
+    """Copy a whole file by reference where the file system can, else by bytes; its size in bytes."""
+    size_bytes = os.fstat(reading).st_size
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError:
+        with os.fdopen(os.dup(reading), "rb") as source, os.fdopen(os.dup(writing), "wb") as target:
+            shutil.copyfileobj(source, target, _CHUNK_BYTES)
+            return target.tell()
+    return size_bytes

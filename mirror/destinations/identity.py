@@ -1,0 +1,230 @@
+"""Whose destination this is: the marker inside it, and what we remember of it outside.
+
+The marker binds a destination to a user id and a mirror. A path that was used before must carry the
+marker it had then: an empty mount point would otherwise look like a first run.
+"""
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from mirror.core.model import Destination
+from mirror.destinations.folder import STATE, Folder
+from mirror.errors import NotMountedError, NotOursError, UnwritableError
+
+MARKER: Final = "mirror.json"
+COPY: Final = "copy"  # the marker's mirror where `mirror copy` keeps the folder
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Who a destination belongs to."""
+
+    id: str
+    user_id: str  # empty while the account owns nothing, and its id cannot be learnt
+    mirror: str  # "profile/mirror", or `copy`
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who asks for the destination, and which doubts the user has answered."""
+
+    user_id: str
+    mirror: str
+    rebind: bool = False
+    new_destination: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The marker that holds from now on, and how it came to be."""
+
+    marker: Marker
+    is_new: bool = False
+    was_elsewhere: bool = False  # the disk moved: a known marker at an unknown path
+
+
+class Known:
+    """The destinations seen so far: their path and the id of their marker."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self._file = state_directory / "destinations.json"
+
+    def id_of(self, path: str) -> str | None:
+        """The marker's id at a path when it was last used."""
+        return self._read().get(path)
+
+    def remember(self, path: str, marker_id: str) -> None:
+        """Keep a path and its marker's id.
+
+        Raises:
+            UnwritableError: the state directory cannot be written.
+        """
+        if self.id_of(path) == marker_id:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._exclusively():
+                known = {**self._read(), path: marker_id}
+                temporary = self._file.with_suffix(".new")
+                temporary.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+                temporary.replace(self._file)
+        except OSError as error:
+            raise UnwritableError(
+                f"{self._file}: cannot remember the destination",
+                why=error.strerror or str(error),
+                hint="set STATE_DIRECTORY or XDG_STATE_HOME to a folder this user may write",
+            ) from error
+
+    def _read(self) -> dict[str, str]:
+        try:
+            known = json.loads(self._file.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise UnwritableError(
+                f"{self._file}: cannot be read",
+                why=str(error),
+                hint="mend it; or remove it, after making sure that every disk is mounted",
+            ) from error
+        return {str(path): str(marker_id) for path, marker_id in known.items()}
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        descriptor = os.open(self._file.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def check_place(destination: Destination, known: Known | None) -> None:
+    """Refuse a place where a destination must not be, before anything is made there.
+
+    Raises:
+        NotMountedError: the mount that the profile requires is not there, or the folder has gone.
+        NotOursError: it is Immich's own, or inside another destination.
+    """
+    root = Path(destination.path)
+    _check_mount(destination)
+    if not root.exists() and known is not None and known.id_of(str(root)) is not None:
+        raise _not_mounted(root, "the folder is not there")
+    if (root / ".immich").exists():
+        raise NotOursError(
+            f"{root}: this folder belongs to Immich itself",
+            why="it holds a file named .immich",
+            hint="choose a folder outside Immich's own storage",
+        )
+    for parent in root.parents:
+        if (parent / STATE / MARKER).exists():
+            raise NotOursError(
+                f"{root}: lies inside another destination",
+                why=f"{parent / STATE / MARKER} exists",
+                hint="choose a folder beside it",
+            )
+
+
+def _check_mount(destination: Destination) -> None:
+    required = destination.require_mount
+    if required is False:
+        return
+    root = Path(destination.path)
+    places = [root, *root.parents][:-1] if required is True else [Path(str(required))]
+    if any(place.is_mount() for place in places):
+        return
+    what = "a mount above it" if required is True else f"a mount at {required}"
+    raise NotMountedError(
+        f"{root}: the profile requires {what}, and there is none",
+        hint="mount the disk and run again",
+    )
+
+
+def _not_mounted(root: Path, why: str) -> NotMountedError:
+    return NotMountedError(
+        f"{root}: this destination has lost its marker; is the disk mounted?",
+        why=f"{why}, and an earlier run left a marker there",
+        hint="mount the disk and run again; if it is a new disk, pass --new-destination once",
+    )
+
+
+def read_marker(folder: Folder) -> Marker | None:
+    """The marker of a destination; None when it has none.
+
+    Raises:
+        NotOursError: there is one that cannot be understood.
+    """
+    content = folder.read_state(MARKER)
+    if content is None:
+        return None
+    try:
+        told = json.loads(content)
+        return Marker(told["id"], told["user_id"], told["mirror"], told["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotOursError(
+            f"{folder.root / STATE / MARKER}: cannot be understood",
+            why=str(error),
+            hint="restore it from a backup; or move it away and pass --new-destination once",
+        ) from error
+
+
+def claim(folder: Folder, known: Known | None, owner: Owner) -> Claimed:
+    """Who the destination belongs to, if it may be ours; writes nothing.
+
+    `known` is None for `copy`, which leaves nothing outside its folder.
+
+    Raises:
+        NotMountedError: a path used before carries another marker, or none.
+        NotOursError: it belongs to another user or mirror.
+    """
+    marker = read_marker(folder)
+    remembered = known.id_of(str(folder.root)) if known else None
+    if marker is None:
+        if remembered is not None and not owner.new_destination:
+            raise _not_mounted(folder.root, "there is no marker")
+        return Claimed(Marker(str(uuid.uuid4()), owner.user_id, owner.mirror), is_new=True)
+    if remembered not in {None, marker.id} and not owner.new_destination:
+        raise _not_mounted(folder.root, "another destination's marker lies there")
+    return Claimed(
+        _bound(folder, marker, owner),
+        was_elsewhere=known is not None and remembered != marker.id,
+    )
+
+
+def _bound(folder: Folder, marker: Marker, owner: Owner) -> Marker:
+    wanted = replace(marker, user_id=owner.user_id or marker.user_id, mirror=owner.mirror)
+    if owner.rebind or wanted == marker:
+        return wanted
+    if marker.mirror == owner.mirror and not marker.user_id:
+        return wanted
+    if marker.user_id != wanted.user_id:
+        raise NotOursError(
+            f"{folder.root}: belongs to another user",
+            why=f"its marker names user {marker.user_id}, this account is {owner.user_id}",
+            hint="check the key; to give the folder to this user, pass --rebind once",
+        )
+    raise NotOursError(
+        f"{folder.root}: belongs to another mirror",
+        why=f"its marker names {marker.mirror!r}, this is {owner.mirror!r}",
+        hint="choose another folder; if the mirror was only renamed, pass --rebind once",
+    )
+
+
+def write_marker(folder: Folder, known: Known | None, claimed: Claimed) -> None:
+    """Make the claim true: the marker inside first, then the memory outside.
+
+    Raises:
+        UnwritableError: either cannot be written.
+    """
+    if read_marker(folder) != claimed.marker:
+        content = json.dumps(asdict(claimed.marker), indent=1) + "\n"
+        folder.write_state(MARKER, content.encode())
+    if known is not None:
+        known.remember(str(folder.root), claimed.marker.id)

@@ -1,0 +1,424 @@
+"""What a destination remembers: SQLite beside the tree, one row for every asset it keeps.
+
+Opened only by the holder of the destination's lock, exclusively and without shared memory, so that
+it works on network file systems too. Losing it costs time, never data: a run without an index
+hashes what lies there and adopts it.
+
+Intent, file, done: before a path changes, the row it is about to have is committed as *pending*;
+then the file changes; then the row is committed as published and the pending one goes.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Self
+
+from mirror.core.compare import Recorded
+from mirror.core.layout import NAME_RULES_VERSION, fold
+from mirror.core.model import Row, RowState
+from mirror.errors import IndexBrokenError
+
+SCHEMA_VERSION: Final = 1
+_BATCH: Final = 500  # SQLite's default limit of variables is far above
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_ROW_COLUMNS: Final = (
+    "asset_id, owner_id, checksum, base, path, key, state, sha1, size_bytes, mtime_ns, etag,"
+    " file_modified_us, reason"
+)
+_ROW_TYPES: Final = """
+    asset_id TEXT PRIMARY KEY,
+    owner_id TEXT NOT NULL,
+    checksum BLOB NOT NULL,
+    base BLOB NOT NULL,
+    path BLOB NOT NULL,
+    key BLOB NOT NULL,
+    state TEXT NOT NULL,
+    sha1 BLOB,
+    size_bytes INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    etag TEXT NOT NULL,
+    file_modified_us INTEGER,
+    reason TEXT NOT NULL
+"""
+_SCHEMA: Final = f"""
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE asset ({_ROW_TYPES}) WITHOUT ROWID;
+CREATE INDEX asset_path ON asset (path, size_bytes, mtime_ns);
+CREATE UNIQUE INDEX asset_key ON asset (key);
+CREATE INDEX asset_sha1 ON asset (sha1);
+CREATE TABLE pending ({_ROW_TYPES}, action TEXT NOT NULL, source BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE partial (name TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE failure (
+    asset_id TEXT PRIMARY KEY, checksum BLOB NOT NULL, etag TEXT NOT NULL, reason TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE foreign_hash (
+    path BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    sha1 BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE pin (
+    kind TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE TABLE quarantine (
+    path BLOB PRIMARY KEY, original_path BLOB NOT NULL, sha1 BLOB, size_bytes INTEGER NOT NULL,
+    reason TEXT NOT NULL, quarantined_at TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A row as it is about to be, the action that makes it so, and where the bytes come from."""
+
+    row: Row
+    action: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An original that the server holds damaged: not fetched again until its ETag changes."""
+
+    asset_id: str
+    checksum: bytes
+    etag: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A file that was set aside, and when by our own record: a file's time says nothing of that."""
+
+    path: str
+    original_path: str
+    sha1: bytes | None
+    size_bytes: int
+    reason: str
+    quarantined_at: str  # RFC 3339, UTC
+
+
+class Index:
+    """One destination's memory. Methods may be called from one thread at a time or several."""
+
+    def __init__(self, path: Path | None, *, dry: bool = False) -> None:
+        """Open or create; `path` None keeps it in memory, `dry` drops every change at the end.
+
+        Raises:
+            IndexBrokenError: it cannot be read, or a newer version wrote it.
+        """
+        self._path = path
+        self._dry = dry
+        self._lock = threading.RLock()
+        self._depth = 0
+        try:
+            self._db = _connect(path)
+            if dry:
+                self._db.execute("BEGIN")
+            self._prepare()
+        except sqlite3.Error as error:
+            raise _broken(path, str(error)) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; a dry index forgets what it was told."""
+        if self._dry and self._db.in_transaction:
+            self._db.rollback()
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that happens inside is committed at once, durably, or not at all."""
+        with self._lock:
+            if self._dry or self._depth:
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            self._depth = 1
+            try:
+                yield
+            except BaseException:
+                self._db.rollback()
+                raise
+            else:
+                self._db.commit()
+            finally:
+                self._depth = 0
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def count(self) -> int:
+        """How many rows there are."""
+        found: tuple[int] = self._db.execute("SELECT count(*) FROM asset").fetchone()
+        return found[0]
+
+    def recorded(self) -> Iterator[Recorded]:
+        """Path, size and mtime of every row, in byte order of the path."""
+        query = "SELECT path, size_bytes, mtime_ns, asset_id FROM asset ORDER BY path"
+        return iter(self._db.execute(query))
+
+    def rows(self, asset_ids: Iterable[str]) -> dict[str, Row]:
+        """The rows of these assets that exist, by id."""
+        found = self._many(f"SELECT {_ROW_COLUMNS} FROM asset WHERE asset_id IN (%s)", asset_ids)
+        return {row.asset_id: row for row in map(_row, found)}
+
+    def all_rows(self) -> Iterator[Row]:
+        """Every row, in byte order of the path."""
+        return map(_row, self._db.execute(f"SELECT {_ROW_COLUMNS} FROM asset ORDER BY path"))
+
+    def asset_ids(self) -> Iterator[str]:
+        """The id of every row."""
+        return (asset_id for (asset_id,) in self._db.execute("SELECT asset_id FROM asset"))
+
+    def holders(self, keys: Iterable[str]) -> dict[str, str]:
+        """Which assets have these folded paths."""
+        found = self._many("SELECT key, asset_id FROM asset WHERE key IN (%s)", map(_blob, keys))
+        return {_text(key): asset_id for key, asset_id in found}
+
+    def with_sha1(self, digests: Iterable[bytes]) -> list[Row]:
+        """The rows whose file has one of these checksums."""
+        return [
+            _row(found)
+            for found in self._many(
+                f"SELECT {_ROW_COLUMNS} FROM asset WHERE sha1 IN (%s) ORDER BY path", digests
+            )
+        ]
+
+    def pending(self) -> list[Pending]:
+        """What an earlier run had begun and not finished."""
+        query = f"SELECT {_ROW_COLUMNS}, action, source FROM pending ORDER BY path"
+        return [
+            Pending(_row(found[:-2]), found[-2], _text(found[-1]))
+            for found in self._db.execute(query)
+        ]
+
+    def failures(self) -> dict[str, Failure]:
+        """Assets whose original is damaged at the source, by id."""
+        query = "SELECT asset_id, checksum, etag, reason FROM failure"
+        return {found[0]: Failure(*found) for found in self._db.execute(query)}
+
+    def partial_etag(self, name: str) -> str:
+        """The ETag under which a partial file was begun, or an empty string."""
+        query = "SELECT etag FROM partial WHERE name = ?"
+        found: tuple[str] | None = self._db.execute(query, (name,)).fetchone()
+        return found[0] if found else ""
+
+    def foreign_sha1(self, path: str, size_bytes: int, mtime_ns: int) -> bytes | None:
+        """The hash of a foreign file, if it was taken when the file looked the same."""
+        query = "SELECT sha1 FROM foreign_hash WHERE path = ? AND size_bytes = ? AND mtime_ns = ?"
+        found: tuple[bytes] | None = self._db.execute(
+            query, (_blob(path), size_bytes, mtime_ns)
+        ).fetchone()
+        return found[0] if found else None
+
+    def pins(self) -> dict[tuple[str, str], str]:
+        """The ids that names of people, albums and tags stood for when they were first used."""
+        query = "SELECT kind, name, id FROM pin"
+        return {(kind, name): pinned for kind, name, pinned in self._db.execute(query)}
+
+    def quarantined(self) -> Iterator[Quarantined]:
+        """Every file in quarantine, oldest first."""
+        query = (
+            "SELECT path, original_path, sha1, size_bytes, reason, quarantined_at FROM quarantine"
+            " ORDER BY quarantined_at, path"
+        )
+        for path, original_path, *rest in self._db.execute(query):
+            yield Quarantined(_text(path), _text(original_path), *rest)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def begin(self, intents: Sequence[Pending]) -> None:
+        """Record what is about to happen, before it does."""
+        marks = ",".join("?" * (_ROW_COLUMNS.count(",") + 3))
+        with self.transaction():
+            self._db.executemany(
+                f"INSERT OR REPLACE INTO pending ({_ROW_COLUMNS}, action, source) VALUES ({marks})",  # noqa: S608 (constants)
+                [(*_values(it.row), it.action, _blob(it.source)) for it in intents],
+            )
+
+    def finish(self, rows: Iterable[Row], *, abandoned: Iterable[str] = ()) -> None:
+        """Publish rows and drop their intents, and those of the assets that were abandoned."""
+        rows = list(rows)
+        marks = ",".join("?" * (_ROW_COLUMNS.count(",") + 1))
+        with self.transaction():
+            # Two rows may exchange paths in one step: the unique key must not see the half of it.
+            self._db.executemany(
+                "DELETE FROM asset WHERE asset_id = ?", [(row.asset_id,) for row in rows]
+            )
+            self._db.executemany(
+                f"INSERT INTO asset ({_ROW_COLUMNS}) VALUES ({marks})",  # noqa: S608 (constants)
+                [_values(row) for row in rows],
+            )
+            self._db.executemany(
+                "DELETE FROM pending WHERE asset_id = ?",
+                [(done,) for done in (*(row.asset_id for row in rows), *abandoned)],
+            )
+            self._db.executemany(
+                "DELETE FROM failure WHERE asset_id = ?", [(row.asset_id,) for row in rows]
+            )
+
+    def forget(self, asset_ids: Iterable[str]) -> None:
+        """Drop rows; their files, if any, are foreign from now on."""
+        with self.transaction():
+            self._db.executemany(
+                "DELETE FROM asset WHERE asset_id = ?", [(asset_id,) for asset_id in asset_ids]
+            )
+
+    def rebind(self, pairs: Iterable[tuple[str, Row]]) -> None:
+        """Give rows a new id: (the old id, the row under its new one)."""
+        with self.transaction():
+            for old_id, row in pairs:
+                self.forget([old_id])
+                self.finish([row])
+
+    def note_partial(self, name: str, etag: str) -> None:
+        """Remember the ETag of a large download, so that it can be resumed."""
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO partial VALUES (?, ?)", (name, etag))
+
+    def drop_partials(self, names: Iterable[str]) -> None:
+        """Forget the ETags of downloads that ended."""
+        with self.transaction():
+            self._db.executemany("DELETE FROM partial WHERE name = ?", [(name,) for name in names])
+
+    def note_failure(self, failure: Failure) -> None:
+        """Remember an original that is damaged at the source."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO failure VALUES (?, ?, ?, ?)",
+                (failure.asset_id, failure.checksum, failure.etag, failure.reason),
+            )
+
+    def note_foreign(self, path: str, size_bytes: int, mtime_ns: int, sha1: bytes) -> None:
+        """Remember the hash of a foreign file."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO foreign_hash VALUES (?, ?, ?, ?)",
+                (_blob(path), size_bytes, mtime_ns, sha1),
+            )
+
+    def pin(self, pins: Mapping[tuple[str, str], str]) -> None:
+        """Remember what names stand for."""
+        with self.transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO pin VALUES (?, ?, ?)",
+                [(kind, name, pinned) for (kind, name), pinned in pins.items()],
+            )
+
+    def add_quarantined(self, item: Quarantined) -> None:
+        """Record a file that was set aside."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    _blob(item.path), _blob(item.original_path), item.sha1, item.size_bytes,
+                    item.reason, item.quarantined_at,
+                ),
+            )  # fmt: skip
+
+    def drop_quarantined(self, path: str) -> None:
+        """Forget a file that left quarantine."""
+        with self.transaction():
+            self._db.execute("DELETE FROM quarantine WHERE path = ?", (_blob(path),))
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not tables:
+            with self.transaction():
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    self._db.execute(statement)
+                self._db.executemany(
+                    "INSERT INTO meta VALUES (?, ?)",
+                    [("version", str(SCHEMA_VERSION)), ("name_rules", str(NAME_RULES_VERSION))],
+                )
+            return
+        meta = dict(self._db.execute("SELECT name, value FROM meta"))
+        if int(meta["version"]) > SCHEMA_VERSION:
+            raise _broken(self._path, f"a newer version of mirror wrote it ({meta['version']})")
+
+    def _many(self, query: str, values: Iterable[object]) -> Iterator[tuple[Any, ...]]:
+        iterator = iter(values)
+        while batch := list(islice(iterator, _BATCH)):
+            marks = ",".join("?" * len(batch))
+            yield from self._db.execute(query.replace("%s", marks), batch)
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    database = sqlite3.connect(
+        ":memory:" if path is None else path, isolation_level=None, check_same_thread=False
+    )
+    # Exclusive before WAL: SQLite then needs no shared memory, which network file systems lack.
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA temp_store = MEMORY")
+    return database
+
+
+def _broken(path: Path | None, why: str) -> IndexBrokenError:
+    return IndexBrokenError(
+        f"{path}: the index cannot be used",
+        why=why,
+        hint=(
+            "update mirror; or move the index away: the next run hashes what lies there"
+            " and downloads nothing twice"
+        ),
+    )
+
+
+def _blob(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _values(row: Row) -> tuple[object, ...]:
+    modified = row.file_modified_at
+    return (
+        row.asset_id,
+        row.owner_id,
+        row.checksum,
+        _blob(row.base),
+        _blob(row.path),
+        _blob(fold(row.path)),
+        row.state.value,
+        row.sha1,
+        row.size_bytes,
+        row.mtime_ns,
+        row.etag,
+        None if modified is None else (modified - _EPOCH) // timedelta(microseconds=1),
+        row.reason,
+    )
+
+
+def _row(found: Sequence[Any]) -> Row:
+    asset_id, owner_id, checksum, base, path, _, state, sha1, size, mtime, etag, modified, why = (
+        found
+    )
+    return Row(
+        asset_id=asset_id,
+        owner_id=owner_id,
+        checksum=checksum,
+        base=_text(base),
+        path=_text(path),
+        state=RowState(state),
+        sha1=sha1,
+        size_bytes=size,
+        mtime_ns=mtime,
+        etag=etag,
+        file_modified_at=None if modified is None else _EPOCH + timedelta(microseconds=modified),
+        reason=why,
+    )

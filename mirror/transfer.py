@@ -1,0 +1,324 @@
+"""One original: from the server into a verified partial file.
+
+Nothing here gives a file its name. Safe to kill anywhere: what had come is resumed under the same
+ETag, or verified and used when it was whole already.
+"""
+
+import asyncio
+import hashlib
+import os
+import time
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+from mirror.core import checksum
+from mirror.core.model import Asset
+from mirror.destinations.folder import (
+    DAMAGED,
+    PARTIAL,
+    STATE,
+    Folder,
+    Written,
+    finish_partial,
+    partial,
+    unwritable,
+)
+from mirror.errors import (
+    ChecksumMismatchError,
+    MirrorError,
+    NoSpaceError,
+    RequestError,
+    TransferError,
+    TransientError,
+)
+from mirror.immich.client import Client, Original
+from mirror.immich.retry import tell_retry
+from mirror.index import Failure, Index
+
+# Below this a body is read, hashed and written in one go; above, in pieces on a second thread.
+SMALL_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 1 << 20
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Progress(Protocol):
+    """Who wants to know how far a run is."""
+
+    def plan(self, files: int, size_bytes: int) -> None:
+        """So many files are to come; their bytes as far as they are known."""
+
+    def begin(self, asset_id: str, name: str, size_bytes: int | None) -> None:
+        """A file starts."""
+
+    def advance(self, asset_id: str, size_bytes: int) -> None:
+        """So many of its bytes came."""
+
+    def end(self, asset_id: str) -> None:
+        """A file is done, or has failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A whole, verified partial file."""
+
+    name: str
+    sha1: bytes
+    written: Written
+    etag: str = ""
+    received_bytes: int = 0  # over the network, in this run
+    duration_ms: float = 0.0
+
+
+class _Partial:
+    """One partial file while it grows; opened when the first byte comes."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._descriptor: int | None = None
+        self._digest = _sha1()
+        self.offset = 0
+        self.etag = ""
+        self.size_bytes: int | None = None  # of the whole original, once the server said it
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    @property
+    def sha1(self) -> bytes:
+        return self._digest.digest()
+
+    def write(self, piece: bytes) -> None:
+        """Hash and keep the next bytes."""
+        if self._descriptor is None:
+            self._descriptor = self._folder.open_partial(self._name)
+        self._digest.update(piece)
+        view = memoryview(piece)
+        while view:
+            written = os.pwrite(self._descriptor, view, self.offset)
+            self.offset += written
+            view = view[written:]
+
+    def read_back(self) -> None:
+        """Take up what an earlier run left."""
+        self._descriptor = self._folder.open_partial(self._name)
+        while piece := os.pread(self._descriptor, _PIECE_BYTES, self.offset):
+            self._digest.update(piece)
+            self.offset += len(piece)
+
+    def restart(self) -> None:
+        """From the first byte again."""
+        self._digest = _sha1()
+        self.offset = 0
+
+    def finish(self, mtime_ns: int) -> Written:
+        """Cut to what was written, and dated."""
+        if self._descriptor is None:
+            self._descriptor = self._folder.open_partial(self._name)
+        return finish_partial(self._descriptor, self.offset, mtime_ns)
+
+
+class Fetcher:
+    """Brings originals of one account into one destination's partial files."""
+
+    def __init__(
+        self,
+        client: Client,
+        folder: Folder,
+        index: Index,
+        progress: Progress,
+        *,
+        min_free_bytes: int,
+    ) -> None:
+        self._client = client
+        self._folder = folder
+        self._index = index
+        self._progress = progress
+        self._min_free_bytes = min_free_bytes
+        self._leftovers = frozenset(folder.work_files(PARTIAL))
+
+    async def fetch(self, asset: Asset) -> Received:
+        """A verified partial file of the asset's original.
+
+        Raises:
+            AssetError: this asset cannot be had; remembered when it is damaged at the source.
+            AccountError: none can.
+            NoSpaceError, UnwritableError: the destination takes no more.
+        """
+        name = partial_name(asset)
+        part = _Partial(self._folder, name)
+        begun_s = time.monotonic()
+        try:
+            received_bytes = await self._fetch(asset, name, part)
+            written = part.finish(mtime_ns(asset))
+        except OSError as error:
+            raise unwritable(self._folder.root / partial(name), error) from error
+        finally:
+            part.close()
+            self._progress.end(asset.id)
+        return Received(
+            name=name,
+            sha1=part.sha1,
+            written=written,
+            etag=part.etag,
+            received_bytes=received_bytes,
+            duration_ms=round((time.monotonic() - begun_s) * 1000, 1),
+        )
+
+    async def _fetch(self, asset: Asset, name: str, part: _Partial) -> int:
+        """Fill the partial file; the bytes that came over the network."""
+        wanted = checksum.content_sha1(asset)
+        if name in self._leftovers:
+            await asyncio.to_thread(part.read_back)
+            part.etag = self._index.partial_etag(name)
+            if part.sha1 == wanted or await self._is_whole(asset, part):
+                return 0
+        received_bytes = await self._receive(asset, name, part)
+        if wanted not in {None, part.sha1}:
+            # Once more from the start: a proxy or a resume may have mixed two files.
+            part.restart()
+            received_bytes += await self._receive(asset, name, part)
+        if wanted not in {None, part.sha1}:
+            raise self._damaged(asset, name, part)
+        return received_bytes
+
+    async def _is_whole(self, asset: Asset, part: _Partial) -> bool:
+        """Whether what an earlier run left is all there is; restarts what cannot be resumed."""
+        head = await self._client.original_head(asset.id) if part.etag else None
+        if head is None or head.etag != part.etag or (head.size_bytes or 0) < part.offset:
+            part.restart()
+        elif head.size_bytes == part.offset:
+            if checksum.content_sha1(asset) is None:
+                return True
+            part.restart()  # whole, and of another SHA-1
+        return False
+
+    async def _receive(self, asset: Asset, name: str, part: _Partial) -> int:
+        """Bring the partial file to its end, over as many connections as it takes."""
+        retry, attempt, waited_s, received_bytes = self._client.retry, 0, 0.0, 0
+        while True:
+            attempt += 1
+            before, opened = part.offset, False
+            try:
+                async with self._open(asset, part) as original:
+                    opened = True
+                    await self._read(asset, name, original, part)
+                return received_bytes + part.offset - before
+            except TransientError as error:
+                if opened and part.offset == part.size_bytes:
+                    return received_bytes + part.offset - before
+                if opened and part.offset > before:
+                    received_bytes += part.offset - before
+                    attempt, waited_s = 1, 0.0
+                wait_s = retry.wait_s(error, attempt=attempt, waited_s=waited_s)
+                if wait_s is None:
+                    raise _given_up(asset, error, opened=opened) from error
+                tell_retry(error, attempt, wait_s, url=f"/assets/{asset.id}/original")
+            await retry.sleep(wait_s)
+            waited_s += wait_s
+
+    def _open(self, asset: Asset, part: _Partial) -> AbstractAsyncContextManager[Original]:
+        if not part.etag:
+            part.restart()  # without an ETag nothing says that the rest belongs to this beginning
+        return self._client.original(asset.id, offset=part.offset, etag=part.etag)
+
+    async def _read(self, asset: Asset, name: str, original: Original, part: _Partial) -> None:
+        """One answer's body, hashed and written while it comes."""
+        if original.offset < part.offset:
+            part.restart()
+        part.etag = original.etag
+        part.size_bytes = size_bytes = original.size_bytes
+        self._check_space(asset, (size_bytes or 0) - part.offset)
+        self._progress.begin(asset.id, asset.original_file_name, size_bytes)
+        if size_bytes is not None and size_bytes - part.offset <= SMALL_BYTES:
+            piece = await original.read()
+            part.write(piece)
+            self._progress.advance(asset.id, len(piece))
+        else:
+            self._index.note_partial(name, original.etag)
+            await self._read_pieces(asset, original, part)
+        _check_size(asset, size_bytes, part.offset)
+
+    async def _read_pieces(self, asset: Asset, original: Original, part: _Partial) -> None:
+        """One piece is hashed and written on a second thread while the next one comes."""
+        writing: asyncio.Future[None] | None = None
+        loop = asyncio.get_running_loop()
+        try:
+            async for piece in original.chunks(_PIECE_BYTES):
+                if writing is not None:
+                    await writing
+                writing = loop.run_in_executor(None, part.write, piece)
+                self._progress.advance(asset.id, len(piece))
+        finally:
+            if writing is not None:
+                await asyncio.shield(writing)
+
+    def _check_space(self, asset: Asset, size_bytes: int) -> None:
+        free_bytes = self._folder.free_bytes()
+        if size_bytes + self._min_free_bytes > free_bytes:
+            raise NoSpaceError(
+                f"{self._folder.root}: no room for {asset.original_file_name!r}",
+                why=(
+                    f"it needs {size_bytes} bytes, {free_bytes} are free,"
+                    f" and min_free keeps {self._min_free_bytes}"
+                ),
+                hint="make room, or lower min_free, and run again: what is here stays",
+            )
+
+    def _damaged(self, asset: Asset, name: str, part: _Partial) -> ChecksumMismatchError:
+        """Keep the bytes as evidence, and do not fetch them again until the ETag changes."""
+        self._folder.set_aside(partial(name), f"{STATE}/{DAMAGED}/{name}")
+        failure = Failure(asset.id, asset.checksum, part.etag, ChecksumMismatchError.code)
+        self._index.note_failure(failure)
+        return ChecksumMismatchError(
+            f"{asset.original_file_name!r}: the bytes received are not those that the server lists",
+            why=(
+                f"expected SHA-1 {asset.checksum.hex()}, got {part.sha1.hex()}"
+                f" ({part.offset} bytes), twice"
+            ),
+            hint=f"the original is damaged on the server; what came is in {STATE}/{DAMAGED}/{name}",
+        )
+
+
+def partial_name(asset: Asset) -> str:
+    """The name that only these bytes of this asset may have while they are incomplete."""
+    return f"{asset.id}-{asset.checksum.hex()[:8]}"
+
+
+def mtime_ns(asset: Asset) -> int:
+    """The instant a photo was taken, as a file's time."""
+    taken_at = asset.taken_at or asset.uploaded_at
+    return (taken_at - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _check_size(asset: Asset, size_bytes: int | None, got_bytes: int) -> None:
+    if size_bytes is None and checksum.content_sha1(asset) is None:
+        raise TransferError(
+            f"{asset.original_file_name!r}: nothing says whether all of it came",
+            why="neither a content checksum nor a Content-Length was given",
+            hint="does a proxy strip Content-Length?",
+        )
+    if size_bytes not in {None, got_bytes}:
+        raise TransferError(
+            f"{asset.original_file_name!r}: not all of it came",
+            why=f"{size_bytes} bytes were announced, {got_bytes} came",
+            hint="run again",
+        )
+
+
+def _given_up(asset: Asset, error: TransientError, *, opened: bool) -> MirrorError:
+    """Of the account when nothing answers, of this asset when only its own body fails."""
+    if not opened and not isinstance(error.outcome, RequestError):
+        return error.outcome
+    return TransferError(
+        f"{asset.original_file_name!r}: the download broke off each time",
+        why=error.why or error.what,
+        hint="run again; what came is kept and resumed",
+    )
+
+
+def _sha1() -> "hashlib._Hash":
+    return hashlib.sha1(usedforsecurity=False)
