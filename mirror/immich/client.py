@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -43,15 +43,14 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _NEVER_MEDIA: Final = ("application/json", "text/html")
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class ServerVersion:
-    """What GET /server/version says."""
+class ServerVersion(NamedTuple):
+    """What GET /server/version says; compares with tuples."""
 
     major: int
     minor: int
     patch: int
 
-    def __str__(self) -> str:  # type: ignore[explicit-override]  # typing.override is 3.12's
+    def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.patch}"
 
 

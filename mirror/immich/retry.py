@@ -53,12 +53,13 @@ class RetryPolicy:
                 wait_s = self.wait_s(error, attempt=attempt, waited_s=waited_s)
                 if wait_s is None:
                     raise error.outcome from error.__cause__
-                _tell(error, attempt, wait_s, method=method, url=url, account=account or None)
+                tell_retry(error, attempt, wait_s, method=method, url=url, account=account or None)
             await self.sleep(wait_s)
             waited_s += wait_s
 
 
-def _tell(error: TransientError, attempt: int, wait_s: float, **request: str | None) -> None:
+def tell_retry(error: TransientError, attempt: int, wait_s: float, **request: str | None) -> None:
+    """Log that a request will be tried again."""
     emit(
         "warning",
         Event.REQUEST_RETRY,

@@ -3,26 +3,20 @@
 Immich 2.0 to 3.2, `AssetResponseDto` of POST /search/metadata and GET /assets/{id}.
 """
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
 from mirror.core import checksum
+from mirror.core.filter import is_id
 from mirror.core.model import Asset, AssetType, Exif, Visibility
 from mirror.errors import NotImmichError
 
 Row: TypeAlias = Mapping[str, Any]  # an object of the server's JSON: the only Any of this program
 _T = TypeVar("_T")
 
-_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _TYPES: Final = {str(kind): kind for kind in AssetType}
 _VISIBILITIES: Final = {str(visibility): visibility for visibility in Visibility}
-
-
-def is_uuid(text: object) -> bool:
-    """Whether the text is an id as Immich writes them."""
-    return isinstance(text, str) and _UUID.fullmatch(text) is not None
 
 
 def instant(text: object) -> datetime | None:
@@ -126,7 +120,7 @@ def _reason(error: Exception) -> str:
 
 def _id(value: object) -> str:
     # Ids become parts of URLs and of file names: nothing but a UUID may pass.
-    if not is_uuid(value):
+    if not is_id(value):
         raise ValueError(f"not an id: {str(value)[:60]!r}")
     return str(value)
 
