@@ -102,6 +102,12 @@ class UnknownNameError(ProfileError):
     code = "unknown-name"
 
 
+class AmbiguousNameError(ProfileError):
+    """Several people, albums or tags have the name."""
+
+    code = "ambiguous-name"
+
+
 # -- account ---------------------------------------------------------------------------------------
 
 
