@@ -13,7 +13,9 @@ from typing import Final
 from mirror.core.filter import (
     ALWAYS,
     Query,
+    SearchError,
     by_album,
+    check_search,
     needs_exif,
     queries,
     recheck,
@@ -21,7 +23,13 @@ from mirror.core.filter import (
     wanted,
 )
 from mirror.core.model import Asset, AssetType, Filter, Listed, LivePhotos, Owners, Visibility
-from mirror.errors import NotImmichError, OtherAccountError, PermissionMissingError, RequestError
+from mirror.errors import (
+    NotImmichError,
+    OtherAccountError,
+    PermissionMissingError,
+    ProfileError,
+    RequestError,
+)
 from mirror.immich import wire
 from mirror.immich.client import Client
 from mirror.immich.walk import PAGE_SIZE, Page, Walk
@@ -67,11 +75,11 @@ class Listing:
         """Pages of what is selected; none is empty.
 
         Raises:
-            SearchError: the filter cannot be asked for.
+            ProfileError: the filter cannot be asked of this server.
             AccountError: the server does not answer, or refuses; what came so far is not all.
         """
         self._server_date = await _date(self._client)
-        asked = queries(self._selection.filter, now=self._server_date)
+        asked = self._queries(self._selection.filter)
         if not await self._exclude(asked):
             # Nothing at all rather than a photo that was to stay out.
             self.complete = False
@@ -124,7 +132,7 @@ class Listing:
             for filter_ in _subtracted(self._selection, asked):
                 if self._lacks_others(filter_):
                     self.problems.append(_OTHERS_OF_ALBUMS)
-                for query in queries(filter_, now=self.server_date):
+                for query in self._queries(filter_):
                     async for assets in self._walk(query, with_exif=needs_exif(filter_)):
                         self._excluded.update(asset.id for asset in assets)
         except RequestError as error:
@@ -140,6 +148,13 @@ class Listing:
         # Immich 2.x leaves other people's assets out of an albumIds search.
         anyone = self._selection.filter.owners is Owners.ANYONE
         return anyone and by_album(filter_) and self._client.version < (3,)
+
+    def _queries(self, filter_: Filter) -> list[Query]:
+        try:
+            check_search(filter_.search, self._client.version)
+            return queries(filter_, now=self.server_date)
+        except SearchError as error:
+            raise ProfileError(f"filter: {error.key}: {error.what}", hint=error.hint) from error
 
     # -- one query ---------------------------------------------------------------------------------
 
