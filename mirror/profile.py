@@ -454,15 +454,10 @@ def _size_text(size_bytes: int) -> str | int:
 class _Generator(GenerateJsonSchema):
     """TOML has no null: a key that may be left out is not a key that may be null."""
 
-    # typing.override is 3.12's.
-    def nullable_schema(  # type: ignore[explicit-override]
-        self, schema: core_schema.NullableSchema
-    ) -> JsonSchemaValue:
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
-    def default_schema(  # type: ignore[explicit-override]
-        self, schema: core_schema.WithDefaultSchema
-    ) -> JsonSchemaValue:
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
 

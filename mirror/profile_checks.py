@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from mirror.core.filter import typed_key
 from mirror.core.layout import LayoutError, compile_layout
 from mirror.core.model import Mirror, NameRules
 from mirror.profile_tables import absolute_path
@@ -46,6 +47,8 @@ def faults(raw: Raw, trust: Trust) -> Iterator[Fault]:
     for loc, table in _filters(raw):
         yield from _said_twice(loc, table)
         yield from _search(loc, table)
+        if loc[-1] != "filter" and not table:
+            yield Fault(loc, "is empty: it would exclude everything")
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -150,29 +153,6 @@ def _owner(loc: Loc) -> str:
 ALIASES: Final = {"after": "uploaded_after", "last_days": "uploaded_within_days"}
 _WINDOWS: Final = {"taken_within_days": "taken_after", "uploaded_within_days": "uploaded_after"}
 
-# The server's own name of each typed key.
-_TWINS: Final = {
-    "takenAfter": ("taken_after", "taken_within_days"),
-    "takenBefore": ("taken_before",),
-    "createdAfter": ("uploaded_after", "uploaded_within_days", "after", "last_days"),
-    "createdBefore": ("uploaded_before",),
-    "updatedAfter": ("updated_after",),
-    "updatedBefore": ("updated_before",),
-    "personIds": ("people",),
-    "albumIds": ("albums",),
-    "tagIds": ("tags",),
-    "type": ("type",),
-    "isFavorite": ("favorite",),
-    "isNotInAlbum": ("in_album",),
-    "rating": ("rating",),
-    "city": ("city",),
-    "state": ("state",),
-    "country": ("country",),
-    "make": ("make",),
-    "model": ("model",),
-    "originalFileName": ("file_name",),
-}
-
 _PAGING: Final = "how the library is listed is not for a profile to say; leave it out"
 _ANSWER: Final = "what the answer shows is not for a profile to say; leave it out"
 _VISIBILITY: Final = "use the key visibility of the filter"
@@ -189,7 +169,7 @@ def _said_twice(loc: Loc, table: Raw) -> Iterator[Fault]:
     for alias, key in ALIASES.items():
         if alias in table and key in table:
             yield Fault((*loc, alias), f"means the same as {key}, which is given too")
-    canonical = {ALIASES.get(key, key): key for key in table}
+    canonical = _canonical(table)
     for window, start in _WINDOWS.items():
         if window in canonical and start in canonical:
             yield Fault(
@@ -200,13 +180,20 @@ def _said_twice(loc: Loc, table: Raw) -> Iterator[Fault]:
 
 
 def _search(loc: Loc, table: Raw) -> Iterator[Fault]:
+    canonical = _canonical(table)
     for field in _table(table.get("search")):
         place = (*loc, "search", field)
         if field in _REFUSED:
             yield Fault(place, "may not be searched for", _REFUSED[field])
-        for key in _TWINS.get(field, ()):
-            if key in table:
-                yield Fault(place, f"means the same as {key}, which is given too")
+        twin = typed_key(field)
+        windows = {window for window, start in _WINDOWS.items() if start == twin}
+        for key in ({twin} | windows) & canonical.keys():
+            yield Fault(place, f"means the same as {canonical[key]}, which is given too")
+
+
+def _canonical(table: Raw) -> dict[str, str]:
+    """The key that was written, by the key that it means."""
+    return {ALIASES.get(key, key): key for key in table}
 
 
 def _filters(raw: Raw) -> Iterator[tuple[Loc, Raw]]:
@@ -217,7 +204,8 @@ def _filters(raw: Raw) -> Iterator[tuple[Loc, Raw]]:
         if isinstance(exclude, dict):
             yield (*loc, "exclude"), exclude
         for index, item in enumerate(_list(exclude)):
-            yield (*loc, "exclude", index), _table(item)
+            if isinstance(item, dict):
+                yield (*loc, "exclude", index), item
 
 
 # -- the raw document ------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainValidator,
+    Strict,
     StrictBool,
     StrictFloat,
     StrictInt,
@@ -259,6 +260,8 @@ def _only(key: str, schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_NAMED: Final[dict[str, Any]] = {"minProperties": 1, "additionalProperties": False}
+
 Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Names = Annotated[
@@ -268,7 +271,7 @@ Names = Annotated[
 ]
 After = Annotated[datetime, PlainValidator(_end_of_day(end=False)), WithJsonSchema(_MOMENT)]
 Before = Annotated[datetime, PlainValidator(_end_of_day(end=True)), WithJsonSchema(_MOMENT)]
-Transfers = Annotated[StrictInt, Field(ge=1, le=64)]
+Transfers = Annotated[int, Field(ge=1, le=64)]
 Days = Annotated[StrictInt, Field(ge=1, le=36_500)]
 Size = Annotated[
     ByteSize,
@@ -451,8 +454,8 @@ class MirrorKeys(DestinationKeys):
     names: NameRules | None = None
     """Which characters a name may keep: those legal everywhere, or all that POSIX allows."""
     live_photos: LivePhotos | None = None
-    """Which half of a live photo is mirrored."""
-    transfers: Transfers | None = None
+    """Which half of live photos: the still, the video, or both."""
+    transfers: Annotated[Transfers, Strict()] | None = None
     """Most originals downloaded at once."""
 
 
@@ -486,14 +489,14 @@ class ProfileTable(_Table):
     accounts: Annotated[
         dict[Name, AccountTable],
         BeforeValidator(_not_empty),
-        Field(json_schema_extra={"minProperties": 1}),
+        Field(json_schema_extra=_NAMED),
     ]
     """The accounts, by a name of your choice."""
     defaults: DefaultsTable = DefaultsTable()
-    """Any key of a mirror or a destination, for all mirrors of the profile."""
+    """For all mirrors: any of their keys, and any of a destination."""
     mirrors: Annotated[
         dict[Name, MirrorTable],
         BeforeValidator(_not_empty),
-        Field(json_schema_extra={"minProperties": 1}),
+        Field(json_schema_extra=_NAMED),
     ]
     """The mirrors, by a name of your choice."""

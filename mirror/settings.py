@@ -1,0 +1,64 @@
+"""What holds for every profile: the command line, then the environment's MIRROR_…, then defaults.
+
+Imported only by commands that need it: pydantic-settings costs more than the rest of a start.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mirror.errors import UsageError
+from mirror.profile_tables import Size, Transfers
+
+_UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+class GlobalSettings(BaseSettings):
+    """The knobs that are not a profile's, and those of a profile that may be set from outside."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MIRROR_", env_ignore_empty=True, use_attribute_docstrings=True, frozen=True
+    )
+
+    profiles: _UserPath | None = None
+    """The folder that is looked in first."""
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """auto: text on a terminal, else JSON lines."""
+    log_file: _UserPath | None = None
+    """Where log lines go besides stderr."""
+    transfers: Transfers | None = None
+    """Most originals downloaded at once, above what profiles say."""
+    min_free: Size | None = None
+    """Free space in bytes that is never used up, above what profiles say."""
+
+
+def global_settings(**given: Any) -> GlobalSettings:  # noqa: ANN401 (as argparse has them)
+    """The settings; `given` comes from the command line, None where an option was not used.
+
+    Raises:
+        UsageError: with every wrong value, by the name of its option or variable.
+    """
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        return GlobalSettings(**options)
+    except ValidationError as error:
+        wrong = [_wrong(str(d["loc"][0]), d["msg"], options) for d in error.errors()]
+        raise UsageError("; ".join(wrong)) from error
+
+
+def _wrong(name: str, message: str, options: dict[str, object]) -> str:
+    source = f"--{name.replace('_', '-')}" if name in options else f"MIRROR_{name.upper()}"
+    what = message.removeprefix("Value error, ").replace("Input should be", "should be")
+    return f"{source} {what}"
+
+
+def state_directory() -> Path:
+    """Where the program remembers its destinations: systemd's StateDirectory=, or the user's."""
+    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd lists several with ":"
+    if given:
+        return Path(given)
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(home).expanduser() / "mirror"

@@ -1,0 +1,107 @@
+"""The reading of an API key, from real files, variables and programs."""
+
+import sys
+
+import pytest
+
+from mirror.errors import ExitCode, KeyRefusedError
+from mirror.secrets import (
+    CommandSecret,
+    CredentialSecret,
+    EnvSecret,
+    FileSecret,
+    LiteralSecret,
+    Secret,
+    read_secret,
+    source_of,
+)
+
+KEY = "s3cret-key"
+
+
+def printing(code: str) -> CommandSecret:
+    return CommandSecret((sys.executable, "-c", code))
+
+
+def refused(secret: Secret, **limits: float) -> str:
+    with pytest.raises(KeyRefusedError) as caught:
+        read_secret(secret, **limits)
+    assert caught.value.exit_code is ExitCode.ACCOUNT
+    chain, cause = "", caught.value.__cause__
+    while cause is not None:
+        chain, cause = chain + repr(cause), cause.__cause__
+    assert KEY not in str(caught.value) + chain
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_every_source_gives_the_key_without_its_newline(tmp_path, monkeypatch, ending):
+    (tmp_path / "alice").write_text(KEY + ending, newline="")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MY_KEY", KEY + ending)
+    for secret in (
+        CredentialSecret("alice"),
+        FileSecret(str(tmp_path / "alice")),
+        FileSecret("~/alice"),
+        EnvSecret("MY_KEY"),
+        printing(f"import sys; sys.stdout.write({KEY + ending!r})"),
+        LiteralSecret(KEY),
+    ):
+        assert read_secret(secret) == KEY
+
+
+def test_without_systemd_a_credential_says_what_is_missing(monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    message = refused(CredentialSecret("alice"))
+    assert "the credential 'alice'" in message
+    assert "$CREDENTIALS_DIRECTORY is not set" in message
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    message = refused(FileSecret(str(tmp_path / "none")))
+    assert f"{tmp_path / 'none'}: No such file or directory" in message
+
+
+def test_a_variable_that_is_not_set_is_named(monkeypatch):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    assert "the environment variable MY_KEY" in refused(EnvSecret("MY_KEY"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", f"{KEY}\nlogin: me\n", f"{KEY} x", f"{KEY}\tx", f"{KEY}é"]
+)
+def test_what_is_no_single_key_is_refused_and_not_quoted(tmp_path, text):
+    (tmp_path / "key").write_text(text, encoding="utf-8")
+    refused(FileSecret(str(tmp_path / "key")))
+
+
+def test_a_file_of_other_bytes_is_refused_and_not_quoted(tmp_path):
+    (tmp_path / "key").write_bytes(KEY.encode() + b"\xff")
+    assert "it is not text" in refused(FileSecret(str(tmp_path / "key")))
+
+
+def test_a_command_that_fails_is_named_without_its_arguments_or_its_output():
+    message = refused(printing(f"print('{KEY}'); raise SystemExit(3)"))
+    assert f"the command {sys.executable!r}" in message
+    assert "exit code 3" in message
+
+
+def test_a_command_that_does_not_exist_is_named_without_its_arguments(tmp_path):
+    message = refused(CommandSecret((str(tmp_path / "none"), KEY)))
+    assert "cannot be started" in message
+
+
+def test_a_command_that_gives_no_answer_is_ended():
+    endless = f"print('{KEY}', flush=True)\nimport threading\nthreading.Event().wait()"
+    assert "no answer within 0.2 s" in refused(printing(endless), command_limit_s=0.2)
+
+
+def test_a_command_meets_no_shell():
+    echo = CommandSecret((sys.executable, "-c", "import sys; print(sys.argv[1])", "$HOME;id"))
+    assert read_secret(echo) == "$HOME;id"
+
+
+def test_no_secret_shows_itself():
+    for secret in (LiteralSecret(KEY), CommandSecret(("pass", KEY))):
+        assert KEY not in repr(secret) + source_of(secret)
