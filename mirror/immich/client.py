@@ -151,7 +151,7 @@ class Client:
         self._connections = connections
         self._allow_unknown_server = allow_unknown_server
         self._timeouts = timeouts or Timeouts()
-        self._base = self._server
+        self._base = _candidates(self._server)[0]
         self._version: ServerVersion | None = None
         self._open_session: aiohttp.ClientSession | None = None
 
