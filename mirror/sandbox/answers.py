@@ -21,7 +21,8 @@ def listed(
     """An item of a search."""
     people = _people_on(library, asset) if with_people else []
     exif = {"exifInfo": asset.exif} if with_exif else {}
-    return _asset(library, asset, viewer_id, exif=exif, people=people)
+    unassigned = with_people and not library.dialect.modern
+    return _asset(library, asset, viewer_id, exif=exif, people=people, unassigned=unassigned)
 
 
 def detailed(library: Library, asset: StoredAsset, viewer_id: str) -> JsonObject:

@@ -70,9 +70,10 @@ class _Loader:
         server = recorded["server"]
         release = f"{server['major']}.{server['minor']}.{server['patch']}"
         owner = next(iter(self._user_ids))  # the first is the one whose keys were used
+        self._owner_id = self._user_ids[owner]
         self.library = Library(
             dialect=dialect.parse(version or release),
-            owner_id=self._user_ids[owner],
+            owner_id=self._owner_id,
             users={user.id: user for user in self._users()},
             keys=list(self._keys(owner)),
             partners=list(self._partners()),
@@ -106,7 +107,7 @@ class _Loader:
                 id=made_up_id(owner, name),
                 name=f"{owner} {name}",
                 secret=hashlib.sha256(f"{owner} {name}".encode()).hexdigest()[:43],
-                user_id=self._user_ids[owner],
+                user_id=self._owner_id,
                 permissions=permissions,
                 created_at=_SOMETIME,
                 revoked=name == "deleted",
@@ -144,12 +145,10 @@ class _Loader:
                 )
 
     def _tags(self) -> Iterator[Tag]:
-        """Those that an asset has, and their parents, of which only the id is known."""
-        found = {
-            tag["id"]: (tag, answer["ownerId"])
-            for answer in self._answers
-            for tag in answer["tags"]
-        }
+        """Those that are listed or on an asset, and their parents, of which only ids are known."""
+        found = {tag["id"]: (tag, self._owner_id) for tag in self._recorded["tags"]}
+        for answer in self._answers:
+            found |= {tag["id"]: (tag, answer["ownerId"]) for tag in answer["tags"]}
         by_value = {tag["value"]: tag for tag, _owner in found.values()}
         for tag, owner_id in list(found.values()):
             child = tag
