@@ -179,8 +179,8 @@ class Layout:
         """
         folder, slash, name = self.path(still, owner=owner).rpartition("/")
         stem, taken = split_extension(name)
-        own = _extension(video).replace("/", "_")
-        extension = next(ext for ext in (own, ".MOV", ".MP4") if ext and fold(ext) != fold(taken))
+        choices = (_extension(video), ".MOV", ".MP4")
+        extension = next(ext for ext in choices if ext and fold(ext) != fold(taken))
         return f"{folder}{slash}{safe_component(stem + extension, self.names)}"
 
 
@@ -208,7 +208,7 @@ def _formatted(at: datetime, date_format: str) -> str:
 def _shortened(parts: list[str]) -> str:
     sizes = [len(part.encode()) + 1 for part in parts]
     first, total = 0, sum(sizes) - 1
-    while total > PATH_BYTES and first < len(parts) - 1:
+    while total > PATH_BYTES:  # one component is never as long
         total -= sizes[first]
         first += 1
     return "/".join(parts[first:])
