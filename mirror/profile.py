@@ -90,11 +90,11 @@ def find_profile(name: str, *, profiles_dir: Path | None) -> Path:
         ProfileError: no folder has it; says where it was looked for, and the nearest name.
     """
     if "/" in name or name.endswith(".toml"):
-        return Path(name).expanduser().absolute()
+        return Path(name).absolute()
     folders = _folders(profiles_dir)
     for folder in folders:
         path = folder / f"{name}.toml"
-        if path.is_file():
+        if _is_file(path):
             return path
     looked = f"looked in {', '.join(map(str, folders))}"
     hint = near(name, (path.stem for folder in folders for path in _profiles_in(folder)))
@@ -106,7 +106,7 @@ def all_profiles(*, profiles_dir: Path | None) -> list[Path]:
 
     Of several with one name the first that `find_profile` would find.
     """
-    folders = _folders(None) if profiles_dir is None else [profiles_dir.expanduser().absolute()]
+    folders = _folders(None) if profiles_dir is None else [profiles_dir.absolute()]
     by_name: dict[str, Path] = {}
     for folder in folders:
         for path in _profiles_in(folder):
@@ -115,13 +115,19 @@ def all_profiles(*, profiles_dir: Path | None) -> list[Path]:
 
 
 def _folders(profiles_dir: Path | None) -> list[Path]:
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    given = [] if profiles_dir is None else [profiles_dir.expanduser().absolute()]
-    return [*given, config / "mirror" / "profiles", SYSTEM_FOLDER, LOCAL_FOLDER]
+    # Not pathlib, which raises RuntimeError when there is no home.
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
+    given = [] if profiles_dir is None else [profiles_dir.absolute()]
+    return [*given, Path(config, "mirror", "profiles"), SYSTEM_FOLDER, LOCAL_FOLDER]
 
 
 def _profiles_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.toml") if path.is_file())
+    return sorted(path for path in folder.glob("*.toml") if _is_file(path))
+
+
+def _is_file(path: Path) -> bool:
+    # Path.is_file raises where the folder may not be entered, or the name is too long.
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 # -- loading ---------------------------------------------------------------------------------------
@@ -136,7 +142,8 @@ def load_profile(
 ) -> Profile:
     """The profile in a file; what is given here stands above what the file says.
 
-    `zone` is that of times without one, by default the machine's.
+    `zone` is that of times without one, by default the machine's. A relative path in `./profiles`
+    means that it was looked up there (`find_profile`), and that it may not run commands.
 
     Raises:
         ProfileError: with every problem of the file, each with its line and key.
@@ -155,7 +162,7 @@ def load_profile(
 def _read(path: Path) -> tuple[str, os.stat_result]:
     """The text and what the file is, both of the same open file."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             return file.read(), os.fstat(file.fileno())
     except OSError as error:
         raise ProfileError(f"{path} cannot be read: {error.strerror}") from error

@@ -192,19 +192,22 @@ def absolute_path(text: str) -> str:
     """The path without `~`, `.` and `..`; links are not followed.
 
     Raises:
-        ValueError: it is not absolute, or is no path.
+        ValueError: it is not absolute, or is no path, or there is no home.
     """
-    if "://" in text:
-        raise ValueError("only folders can be destinations in this version")
     if "\0" in text or not (text.startswith(("/", "~/")) or text == "~"):
         raise ValueError('should be absolute or begin with "~/": a timer runs elsewhere')
-    path = os.path.normpath(os.path.expanduser(text))  # noqa: PTH111 (pathlib keeps "..")
+    # Not pathlib, which keeps ".." and raises RuntimeError when there is no home.
+    path = os.path.normpath(os.path.expanduser(text))  # noqa: PTH111
+    if path.startswith("~"):
+        raise ValueError("the home folder is not known; set HOME, or write the whole path")
     return "/" + path.lstrip("/")  # POSIX keeps a leading "//"
 
 
 def _folder(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("should be the path of a folder")  # noqa: TRY004 (as above)
+    if "://" in value:
+        raise ValueError("only folders can be destinations in this version")
     return absolute_path(value)
 
 
@@ -227,11 +230,7 @@ def _secret(value: object) -> Secret:
         case {"credential": str(name), **rest} if not rest:
             return CredentialSecret(_credential_name(name))
         case {"file": str(path), **rest} if not rest:
-            if not path.startswith(("/", "~/")):
-                raise ValueError(
-                    'file should be absolute or begin with "~/": a timer runs elsewhere'
-                )
-            return FileSecret(path)
+            return FileSecret(absolute_path(path))
         case {"env": str(name), **rest} if name and not rest:
             return EnvSecret(name)
         case {"command": list(argv), **rest} if argv and not rest:

@@ -26,7 +26,7 @@ class CredentialSecret:
 class FileSecret:
     """A file that holds the key and nothing else."""
 
-    path: str  # absolute, "~" not yet expanded
+    path: str  # absolute
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _text_of(secret: Secret, source: str, command_limit_s: float) -> str:
         case CredentialSecret(name):
             return _read(_credentials_folder(source) / name, source)
         case FileSecret(path):
-            return _read(Path(path).expanduser(), source)
+            return _read(Path(path), source)
         case EnvSecret(name):
             return os.environ.get(name, "")
         case CommandSecret(argv):

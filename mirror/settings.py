@@ -13,7 +13,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mirror.errors import UsageError
 from mirror.profile_tables import Size, Transfers
 
-_UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+def _expanded(path: Path) -> Path:
+    # Path.expanduser raises RuntimeError when there is no home.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+_UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 
 class GlobalSettings(BaseSettings):
@@ -56,9 +62,19 @@ def _wrong(name: str, message: str, options: dict[str, object]) -> str:
 
 
 def state_directory() -> Path:
-    """Where the program remembers its destinations: systemd's StateDirectory=, or the user's."""
+    """Where the program remembers its destinations: systemd's StateDirectory=, or the user's.
+
+    Raises:
+        UsageError: none of the variables says where, and there is no home.
+    """
     given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd lists several with ":"
     if given:
         return Path(given)
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "mirror"
+    home = _expanded(Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state"))
+    if not home.is_absolute():
+        raise UsageError(
+            "there is no folder to remember destinations in",
+            why=f"{home} is not an absolute path",
+            hint="set HOME, XDG_STATE_HOME or STATE_DIRECTORY",
+        )
+    return home / "mirror"

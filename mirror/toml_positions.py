@@ -30,6 +30,9 @@ def positions(text: str) -> dict[Loc, int]:
     """The line, from 1, of every table, key and array item; implied tables stand at first mention.
 
     A path is like `("mirrors", "alice", "destinations", 0, "path")`.
+
+    Raises:
+        ValueError: the document is not valid; not every fault is noticed.
     """
     scanner = _Scanner(text.replace("\r\n", "\n"))
     scanner.document()
@@ -103,8 +106,8 @@ class _Scanner:
             self._array(path)
         elif self._skip("{"):
             self._inline_table(path)
-        else:
-            self._take(_SCALAR)
+        elif not self._take(_SCALAR):
+            raise ValueError("not a document that tomllib accepts")  # and would never end
 
     def _array(self, path: Loc) -> None:
         index = 0

@@ -540,6 +540,19 @@ def test_destinations_may_not_overlap_in_one_mirror_or_between_two(problems, fir
     assert what in other[-1]
 
 
+def test_without_a_home_a_path_that_begins_there_is_refused(problems, monkeypatch):
+    monkeypatch.setenv("HOME", "~")  # what is left when nobody knows
+    text = MINIMAL.replace("/srv/m", "~/m").replace('{ env = "KEY" }', '{ file = "~/k" }')
+    assert problems(text) == [
+        f"{key}: the home folder is not known; set HOME, or write the whole path"
+        for key in ("3: accounts.alice.api_key", "6: mirrors.m.destinations[0].path")
+    ]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_profile(load):
+    assert load("\N{ZERO WIDTH NO-BREAK SPACE}" + MINIMAL).mirrors[0].name == "m"
+
+
 def test_folders_side_by_side_do_not_overlap(load):
     text = MINIMAL + '[[mirrors.m.destinations]]\npath = "/srv/m2"\n'
     assert len(load(text).mirrors[0].destinations) == 2
@@ -595,7 +608,7 @@ def test_problems_of_a_dotted_or_quoted_key_are_shown_as_toml_spells_it(problems
     ("written", "secret"),
     [
         ('{ credential = "alice" }', CredentialSecret("alice")),
-        ('{ file = "~/k" }', FileSecret("~/k")),
+        ('{ file = "~/k" }', FileSecret(str(Path.home() / "k"))),
         ('{ env = "KEY" }', EnvSecret("KEY")),
         ('{ command = ["pass", "show"] }', CommandSecret(("pass", "show"))),
         ('"s3cret"', LiteralSecret("s3cret")),
@@ -718,7 +731,12 @@ def test_a_path_is_taken_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_profile("x.toml", profiles_dir=None) == tmp_path / "x.toml"
     assert find_profile("./x", profiles_dir=None) == tmp_path / "x"
-    assert find_profile("~/x", profiles_dir=None) == Path("~/x").expanduser()
+
+
+def test_a_name_that_no_file_can_have_is_unknown_like_any_other(folders):
+    for name in ("x" * 300, "x\0y", ""):
+        with pytest.raises(ProfileError, match="there is no profile"):
+            find_profile(name, profiles_dir=folders[0])
 
 
 def test_all_profiles_are_those_of_the_folder_given_or_of_every_folder(folders):

@@ -66,6 +66,9 @@ def test_the_state_directory_is_systemd_s_or_the_user_s(monkeypatch):
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert state_directory() == Path("/home/me/.local/state/mirror")
+    monkeypatch.setenv("HOME", "~")  # what is left when nobody knows
+    with pytest.raises(UsageError, match="no folder to remember"):
+        state_directory()
 
 
 def test_errors_and_secrets_are_imported_without_pydantic():

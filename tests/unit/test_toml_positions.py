@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -253,3 +254,9 @@ def test_quotes_that_belong_to_a_multi_line_string_do_not_open_another():
 
 def test_a_key_is_found_under_the_name_it_means():
     assert positions("\"a\\u0062\".'c.d' = 1\n") == {("ab",): 1, ("ab", "c.d"): 1}
+
+
+@pytest.mark.parametrize("text", ["a = [", "a = { b = ", "a", "a = "])
+def test_what_tomllib_would_refuse_ends_the_walk(text):
+    with pytest.raises(ValueError, match="tomllib"):
+        positions(text)
