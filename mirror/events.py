@@ -84,7 +84,8 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.RUN_START: frozenset({"version"}),
     Event.RUN_END: frozenset({"exit_code", "duration_ms", "counts", "bytes", "reason"}),
     Event.MIRROR_START: frozenset({"server_version", "user_id"}),
-    Event.MIRROR_END: frozenset({"exit_code", "duration_ms", "counts", "bytes", "complete"}) | _ERROR,
+    Event.MIRROR_END: frozenset({"exit_code", "duration_ms", "counts", "bytes", "complete"})
+    | _ERROR,
     Event.LISTING_INCOMPLETE: frozenset({"reason"}),
     Event.NAME_VANISHED: frozenset({"reason"}),
     Event.REQUEST_RETRY: frozenset({"method", "url", "status", "attempt", "wait_s", "reason"}),

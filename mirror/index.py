@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
+from mirror.core.batches import batches
 from mirror.core.compare import Recorded
 from mirror.core.layout import NAME_RULES_VERSION, fold
-from mirror.core.model import Row, RowState
+from mirror.core.model import Entry, Row, RowState
 from mirror.errors import IndexBrokenError
 
 SCHEMA_VERSION: Final = 1
@@ -212,12 +212,11 @@ class Index:
         found: tuple[str] | None = self._db.execute(query, (name,)).fetchone()
         return found[0] if found else ""
 
-    def foreign_sha1(self, path: str, size_bytes: int, mtime_ns: int) -> bytes | None:
+    def foreign_sha1(self, entry: Entry) -> bytes | None:
         """The hash of a foreign file, if it was taken when the file looked the same."""
         query = "SELECT sha1 FROM foreign_hash WHERE path = ? AND size_bytes = ? AND mtime_ns = ?"
-        found: tuple[bytes] | None = self._db.execute(
-            query, (_blob(path), size_bytes, mtime_ns)
-        ).fetchone()
+        told = (_blob(entry.path), entry.size_bytes, entry.mtime_ns)
+        found: tuple[bytes] | None = self._db.execute(query, told).fetchone()
         return found[0] if found else None
 
     def pins(self) -> dict[tuple[str, str], str]:
@@ -241,7 +240,7 @@ class Index:
         marks = ",".join("?" * (_ROW_COLUMNS.count(",") + 3))
         with self.transaction():
             self._db.executemany(
-                f"INSERT OR REPLACE INTO pending ({_ROW_COLUMNS}, action, source) VALUES ({marks})",  # noqa: S608 (constants)
+                f"INSERT OR REPLACE INTO pending ({_ROW_COLUMNS}, action, source) VALUES ({marks})",
                 [(*_values(it.row), it.action, _blob(it.source)) for it in intents],
             )
 
@@ -255,7 +254,7 @@ class Index:
                 "DELETE FROM asset WHERE asset_id = ?", [(row.asset_id,) for row in rows]
             )
             self._db.executemany(
-                f"INSERT INTO asset ({_ROW_COLUMNS}) VALUES ({marks})",  # noqa: S608 (constants)
+                f"INSERT INTO asset ({_ROW_COLUMNS}) VALUES ({marks})",
                 [_values(row) for row in rows],
             )
             self._db.executemany(
@@ -298,12 +297,12 @@ class Index:
                 (failure.asset_id, failure.checksum, failure.etag, failure.reason),
             )
 
-    def note_foreign(self, path: str, size_bytes: int, mtime_ns: int, sha1: bytes) -> None:
-        """Remember the hash of a foreign file."""
+    def note_foreign(self, entries: Iterable[Entry]) -> None:
+        """Remember the hashes of foreign files."""
         with self.transaction():
-            self._db.execute(
+            self._db.executemany(
                 "INSERT OR REPLACE INTO foreign_hash VALUES (?, ?, ?, ?)",
-                (_blob(path), size_bytes, mtime_ns, sha1),
+                [(_blob(it.path), it.size_bytes, it.mtime_ns, it.sha1) for it in entries],
             )
 
     def pin(self, pins: Mapping[tuple[str, str], str]) -> None:
@@ -348,8 +347,7 @@ class Index:
             raise _broken(self._path, f"a newer version of mirror wrote it ({meta['version']})")
 
     def _many(self, query: str, values: Iterable[object]) -> Iterator[tuple[Any, ...]]:
-        iterator = iter(values)
-        while batch := list(islice(iterator, _BATCH)):
+        for batch in batches(values, _BATCH):
             marks = ",".join("?" * len(batch))
             yield from self._db.execute(query.replace("%s", marks), batch)
 

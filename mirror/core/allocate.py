@@ -1,8 +1,8 @@
-"""One owner a path: which asset gets which name, for the whole plan at once.
+"""One owner a path: which asset gets which name, for a whole plan at once.
 
-A row keeps its path while its base is unchanged. Then come the assets whose bytes already lie at one
-of their names, then the rest by (uploaded, id). A live photo is named as a unit, so that its video
-keeps the still's stem. Pure, and independent of the order of its input.
+A row keeps its path while its base is unchanged. Then come the assets whose bytes lie at one of
+their names already, then the rest by (uploaded, id). A live photo is named as a unit, so that its
+video keeps the still's stem. Pure, and independent of the order of its input.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,27 +44,22 @@ def allocate(
     `still_rows` are the rows of stills that need no path themselves, by id.
     """
     board = _Board(disk, claims)
+    rest = []
     for claim in claims:
-        if claim.keeps and claim.row is not None:
+        if claim.row is not None and claim.keeps and not board.is_blocked(claim.row):
             board.take(claim, claim.row.path)
-    units = _units(claim for claim in claims if not claim.keeps)
+        else:
+            rest.append(claim)
+    units = _units(rest)
     late = [unit for unit in units if not _take_where_bytes_lie(unit, board)]
     for unit in late:
         _take_first_free(unit, board, still_rows)
     return board.paths
 
 
-def keys_of(claims: Iterable[Claim]) -> Iterator[str]:
-    """Every key that `allocate` may ask `disk.holders` for: names and the folders above them."""
-    for claim in claims:
-        for path in {*candidates(claim.base, claim.lead.id), *_own_names(claim)}:
-            key = fold(path)
-            yield key
-            yield from _ancestors(key)
-
-
-def _own_names(claim: Claim) -> tuple[str, ...]:
-    return candidates(claim.base, claim.asset.id)
+def names_of(base: str, lead_id: str, asset_id: str) -> tuple[str, ...]:
+    """Every path that `allocate` may give: suffixed as the live photo's still, then as itself."""
+    return (*candidates(base, lead_id), *candidates(base, asset_id))
 
 
 def _ancestors(key: str) -> Iterator[str]:
@@ -100,7 +95,9 @@ def _take_first_free(unit: list[Claim], board: "_Board", still_rows: Mapping[str
     if any(board.take_all(unit, [paths[index] for paths in names]) for index in order):
         return
     for claim in unit:  # the unit has no common name left: each for itself
-        if not any(board.take_all([claim], [path]) for path in _own_names(claim)):
+        if not any(
+            board.take_all([claim], [path]) for path in candidates(claim.base, claim.asset.id)
+        ):
             board.paths[claim.asset.id] = None
 
 
@@ -132,6 +129,12 @@ class _Board:
         }
         self.bases = {claim.asset.id: claim.base for claim in claims}
         self.paths: dict[str, str | None] = {}
+
+    def is_blocked(self, row: Row) -> bool:
+        """Whether a folder or a link took the row's path: those are never ours to move."""
+        lying = self._disk.other.get(row.asset_id)
+        replaced = lying is not None and lying.kind is not EntryKind.FILE
+        return replaced or fold(row.path) in self._disk.folders
 
     def take(self, claim: Claim, path: str) -> None:
         key = fold(path)

@@ -1,4 +1,4 @@
-"""The nouns: what the server lists, what the index remembers, what lies on the disk, what is wanted.
+"""The nouns: what the server lists, the index remembers, the disk holds, and a profile wants.
 
 Paths are relative to a destination's root, with `/` between components; bytes that are not UTF-8
 are kept as surrogate escapes, so that `path.encode("utf-8", "surrogateescape")` is what is on disk.
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 JsonValue: TypeAlias = (
-    "str | int | float | bool | None | tuple[JsonValue, ...] | dict[str, JsonValue]"
+    "str | int | float | bool | tuple[JsonValue, ...] | dict[str, JsonValue] | None"
 )
 
 # -- what the server lists -------------------------------------------------------------------------

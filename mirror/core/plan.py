@@ -1,8 +1,8 @@
 """What would be done: both sides and the index in, actions out.
 
 Only differences come here. An asset whose row, path and bytes agree never becomes an object, so a
-plan holds actions, not the library. Names are given for the whole plan first (`allocate`), then each
-asset gets its action from a table (`_decide`), one line of reason each.
+plan holds actions, not the library. Names are given for the whole plan first (`allocate`), then
+each asset gets its action from a table (`_decide`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,10 +61,17 @@ class Action:
     asset: Asset | None = None
     row: Row | None = None  # the asset's row before the step
     source: str = ""  # for MOVE, COPY and RESTORE: where the bytes lie
-    entry: Entry | None = None  # for ADOPT: what lies there
+    entry: Entry | None = None  # for ADOPT, and for what is displaced: what lies there
     displaces: bool = (
         False  # what lies at `path` goes to quarantine once the new bytes are verified
     )
+
+    @property
+    def asset_id(self) -> str:
+        """The asset's id; where there is only a row, the row's."""
+        if self.asset is not None:
+            return self.asset.id
+        return self.row.asset_id if self.row else ""
 
     def __str__(self) -> str:
         text = f"{self.kind.value} {self.reason.value}: {self.path}"
@@ -151,15 +158,9 @@ def make_plan(
     if complete and policy.removes:
         taken = {action.row.asset_id for action in twins if action.row}
         actions += _unlisted((row for row in gone if row.asset_id not in taken), disk, policy)
-    actions.sort(key=lambda action: (ORDER.index(action.kind), action.path, _id(action)))
+    actions.sort(key=lambda action: (ORDER.index(action.kind), action.path, action.asset_id))
     known = sorted(item.listed.asset.id for item in differences if item.known_failure)
     return Plan(tuple(actions), unchanged, tuple(known), complete)
-
-
-def _id(action: Action) -> str:
-    if action.asset is not None:
-        return action.asset.id
-    return action.row.asset_id if action.row else ""
 
 
 # -- re-uploads ------------------------------------------------------------------------------------
@@ -194,14 +195,14 @@ def _rebind(
                 base=row.base,
                 asset=asset,
                 row=row,
-            )  # fmt: skip
+            )
         )
         changed.append(replace(item, row=new_row))
     return changed, actions
 
 
 def _same_content(row: Row, asset: Asset) -> bool:
-    """An external asset's checksum is its path's: only an unchanged mtime makes it the same file."""
+    """An external asset's checksum is its path's: only the same mtime makes it the same file."""
     return (
         checksum.content_sha1(asset) is not None or row.file_modified_at == asset.file_modified_at
     )
@@ -254,7 +255,7 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
     if row is None:
         yield found or _from_nearby(step, asset, disk)
     elif row.asset_id in disk.other:
-        yield from _with_other_bytes(step, found, row)
+        yield from _with_other_bytes(step, found, disk.other[row.asset_id])
     elif row.asset_id in disk.missing:
         yield found or replace(step, reason=Reason.CHANGED if item.changed else Reason.LOST)
     elif item.changed:
@@ -265,15 +266,16 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
         yield replace(step, kind=Kind.ADOPT, reason=Reason.LISTED_AGAIN)
 
 
-def _with_other_bytes(step: Action, found: Action | None, row: Row) -> Iterator[Action]:
+def _with_other_bytes(step: Action, found: Action | None, lying: Entry) -> Iterator[Action]:
     """Not our bytes at the row's path: displaced where the path is kept, left alone otherwise."""
-    if found is not None and found.path == row.path:
+    if found is not None and found.path == lying.path:
         yield found
         return
-    if row.path == step.path:
-        yield replace(step, reason=Reason.DRIFTED, displaces=True)
+    if lying.path == step.path:
+        yield replace(step, reason=Reason.DRIFTED, displaces=True, entry=lying)
         return
-    yield _disown(row)
+    if step.row is not None:
+        yield _disown(step.row)
     yield found or replace(step, reason=Reason.DRIFTED)
 
 

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import stat as stat_module
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,6 +239,13 @@ class Folder:
         except OSError:
             return False
 
+    def unlink_second_name(self, path: str, kept: str) -> None:
+        """Remove one of two names of the same file."""
+        if not self.is_same_file(path, kept):
+            raise ValueError(f"{path} is not {kept}")
+        with self._parent(path) as parent:
+            os.unlink(_name(path), dir_fd=parent)
+
     def drop_empty_folders(self, path: str) -> None:
         """Remove the folders above a path that a move has left empty, but never the root."""
         while "/" in path:
@@ -270,13 +277,13 @@ class Folder:
         elif _syncfs(self._fd) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(self.root))
 
-    def write_state(self, name: str, content: bytes) -> None:
+    def write_state(self, name: str, content: Iterable[bytes]) -> None:
         """Replace one of our own small files, durably: the old one or the new one, never a part."""
         with self._parent(f"{STATE}/x") as state:
             temporary = f"{name}.new"
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=state), "wb") as file:
-                file.write(content)
+                file.writelines(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, name, src_dir_fd=state, dst_dir_fd=state)
@@ -383,7 +390,7 @@ def _rename_noreplace(old: int, source: str, new: int, target: str) -> None:
 
 
 def _copy(reading: int, writing: int) -> int:
-    """Copy a whole file by reference where the file system can, else by bytes; its size in bytes."""
+    """Copy a whole file, by reference where the file system can; its size in bytes."""
     size_bytes = os.fstat(reading).st_size
     try:
         fcntl.ioctl(writing, _FICLONE, reading)

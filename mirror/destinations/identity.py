@@ -106,17 +106,20 @@ class Known:
             os.close(descriptor)
 
 
-def check_place(destination: Destination, known: Known | None) -> None:
+def check_place(
+    destination: Destination, known: Known | None, *, new_destination: bool
+) -> None:
     """Refuse a place where a destination must not be, before anything is made there.
 
     Raises:
-        NotMountedError: the mount that the profile requires is not there, or the folder has gone.
+        NotMountedError: the mount that the profile requires is not there, or its marker is not.
         NotOursError: it is Immich's own, or inside another destination.
     """
     root = Path(destination.path)
     _check_mount(destination)
-    if not root.exists() and known is not None and known.id_of(str(root)) is not None:
-        raise _not_mounted(root, "the folder is not there")
+    seen_before = known is not None and known.id_of(str(root)) is not None
+    if seen_before and not new_destination and not (root / STATE / MARKER).exists():
+        raise _not_mounted(root, "there is no marker")
     if (root / ".immich").exists():
         raise NotOursError(
             f"{root}: this folder belongs to Immich itself",
@@ -181,14 +184,12 @@ def claim(folder: Folder, known: Known | None, owner: Owner) -> Claimed:
     `known` is None for `copy`, which leaves nothing outside its folder.
 
     Raises:
-        NotMountedError: a path used before carries another marker, or none.
+        NotMountedError: a path used before carries another marker.
         NotOursError: it belongs to another user or mirror.
     """
     marker = read_marker(folder)
     remembered = known.id_of(str(folder.root)) if known else None
     if marker is None:
-        if remembered is not None and not owner.new_destination:
-            raise _not_mounted(folder.root, "there is no marker")
         return Claimed(Marker(str(uuid.uuid4()), owner.user_id, owner.mirror), is_new=True)
     if remembered not in {None, marker.id} and not owner.new_destination:
         raise _not_mounted(folder.root, "another destination's marker lies there")
@@ -225,6 +226,6 @@ def write_marker(folder: Folder, known: Known | None, claimed: Claimed) -> None:
     """
     if read_marker(folder) != claimed.marker:
         content = json.dumps(asdict(claimed.marker), indent=1) + "\n"
-        folder.write_state(MARKER, content.encode())
+        folder.write_state(MARKER, [content.encode()])
     if known is not None:
         known.remember(str(folder.root), claimed.marker.id)

@@ -85,7 +85,7 @@ def _is_alive(path: Path) -> bool:
     try:
         told = json.loads(path.read_text())
         if told["host"] != socket.gethostname() or told["boot"] != _boot_id():
-            return told["host"] != socket.gethostname()
+            return bool(told["host"] != socket.gethostname())
         os.kill(int(told["pid"]), 0)
     except ProcessLookupError:
         return False

@@ -197,7 +197,9 @@ class Walk:
         answer = (await self.client.search(body)).json
         rows = wire.rows(answer, "assets", "items")
         following = wire.member(answer, "assets", dict).get("nextPage")
-        return rows, len(rows) >= self.page_size or following is not None
+        if not rows and following is not None:
+            self._problem("the server gave an empty page and said that more follows")
+        return rows, len(rows) >= self.page_size or (bool(rows) and following is not None)
 
     def _problem(self, text: str) -> None:
         if text not in self.problems:

@@ -11,6 +11,7 @@ from mirror.sandbox.records import Album, Key, Person, Stack, StoredAsset, Tag, 
 from mirror.sandbox.refusals import JsonObject
 
 Stamp = Callable[[datetime], str]
+MIN_FACES = 3  # a person without a name is shown from so many photos on
 
 # -- assets ----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 from aiohttp import BodyPartReader, web
 
 from mirror.sandbox import routes
+from mirror.sandbox.asking import Ask, Upload
 from mirror.sandbox.faults import Faults
 from mirror.sandbox.library import Library
 from mirror.sandbox.records import Key
@@ -148,7 +149,7 @@ class Sandbox:
         route, parts = found
         key = None if route.permission is None else self._admit(request, route.permission)
         return route.answer(
-            routes.Ask(
+            Ask(
                 library=self.library,
                 faults=self.faults,
                 query=request.query,
@@ -230,14 +231,14 @@ def _json_complaint(text: bytes, error: ValueError) -> str:
     return str(error)
 
 
-async def _read_form(request: web.BaseRequest) -> dict[str, str | routes.Upload]:
-    form: dict[str, str | routes.Upload] = {}
+async def _read_form(request: web.BaseRequest) -> dict[str, str | Upload]:
+    form: dict[str, str | Upload] = {}
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader) or part.name is None:
             continue
         data = bytes(await part.read(decode=True))
         named = part.filename
-        form[part.name] = data.decode() if named is None else routes.Upload(named, data)
+        form[part.name] = data.decode() if named is None else Upload(named, data)
     return form
 
 

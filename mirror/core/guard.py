@@ -1,0 +1,83 @@
+"""The rules a plan must pass. What they object to is held; everything else goes on."""
+
+from dataclasses import dataclass, replace
+
+from mirror.core.model import Destination, Limit
+from mirror.core.plan import Action, Kind, Plan, Reason
+
+_NEVER_HELD = 10  # up to here a limit is not asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """The one-off ways through, from the command line."""
+
+    removed: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Actions that wait for a person: how many, why, and the way through."""
+
+    what: str
+    actions: tuple[Action, ...]
+    reason: str
+    way_through: str
+
+
+def guard(
+    plan: Plan, destination: Destination, *, rows: int, allowed: Allowed
+) -> tuple[Plan, tuple[Hold, ...]]:
+    """The plan less what is held, and the holds. `rows`: how many the index has."""
+    held: list[Hold] = []
+    removals = tuple(plan.of(Kind.REMOVE))
+    if removals:
+        held.append(
+            Hold(
+                what="removals",
+                actions=removals,
+                reason=f"{len(removals)} assets are not listed any more",
+                way_through='this version removes nothing: set on_removed = "keep" for exit code 0',
+            )
+        )
+    replaced = tuple(action for action in plan.actions if action.displaces)
+    if _exceeds(len(replaced), destination.max_removed, rows, allowed.removed):
+        held.append(
+            Hold(
+                what="replacements",
+                actions=replaced,
+                reason=_numbers("would be replaced", len(replaced), rows, destination.max_removed),
+                way_through=f"--allow-removed {len(replaced)}",
+            )
+        )
+    lost = tuple(action for action in plan.actions if _is_lost(action))
+    if _exceeds(len(lost), destination.max_lost, rows, allowed.lost):
+        held.append(
+            Hold(
+                what="lost files",
+                actions=lost,
+                reason=_numbers("vanished from the disk", len(lost), rows, destination.max_lost),
+                way_through=f"--allow-lost {len(lost)}",
+            )
+        )
+    waiting = {id(action) for hold in held for action in hold.actions}
+    going = tuple(action for action in plan.actions if id(action) not in waiting)
+    return replace(plan, actions=going), tuple(held)
+
+
+def _is_lost(action: Action) -> bool:
+    return action.kind is Kind.DOWNLOAD and action.reason is Reason.LOST
+
+
+def _exceeds(count: int, limit: Limit, rows: int, allowed: int) -> bool:
+    if count <= max(_NEVER_HELD, allowed):
+        return False
+    return count > limit.count or count > limit.share * rows
+
+
+def _numbers(what: str, count: int, rows: int, limit: Limit) -> str:
+    return (
+        f"{count} of {rows} files {what};"
+        f" the limit is {limit.count} files or {limit.share:.0%} of them"
+    )

@@ -1,0 +1,80 @@
+"""What became of a run: outcomes that add up."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mirror.errors import ExitCode, MirrorError, worst
+
+
+class Outcome(StrEnum):
+    """What became of one asset; every listed asset has exactly one."""
+
+    UNCHANGED = "unchanged"
+    DOWNLOADED = "downloaded"
+    ADOPTED = "adopted"
+    COPIED = "copied"
+    RESTORED = "restored"
+    MOVED = "moved"
+    REPLACED = "replaced"
+    REBOUND = "rebound"
+    RETAINED = "retained"
+    FORGOTTEN = "forgotten"
+    DISOWNED = "disowned"
+    HELD = "held"
+    KNOWN = "known"  # failed before, with nothing changed since
+    FAILED = "failed"
+
+
+# What leaves the destination as it was.
+_QUIET = frozenset({Outcome.UNCHANGED, Outcome.HELD, Outcome.KNOWN, Outcome.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An asset that could not be had."""
+
+    path: str
+    error: MirrorError
+
+
+@dataclass(slots=True)
+class Report:
+    """One mirror at one destination."""
+
+    mirror: str
+    destination: str
+    unchanged: int = 0
+    outcomes: dict[str, Outcome] = field(default_factory=dict)  # by asset id, the last one counts
+    received_bytes: int = 0
+    complete: bool = True  # whether the listing was
+    problems: list[str] = field(default_factory=list)  # why it was not
+    failures: list[Failed] = field(default_factory=list)
+    holds: list[tuple[str, str]] = field(default_factory=list)  # reason, way through
+    error: MirrorError | None = None  # what stopped it, if anything did
+
+    @property
+    def counts(self) -> dict[Outcome, int]:
+        """How many assets had each outcome, in the order of `Outcome`; zeros left out."""
+        counter = Counter(self.outcomes.values())
+        counter[Outcome.UNCHANGED] += self.unchanged
+        return {outcome: counter[outcome] for outcome in Outcome if counter[outcome]}
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything at the destination is not as it was."""
+        return any(outcome not in _QUIET for outcome in self.outcomes.values())
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What this part says to the caller."""
+        return worst(self._exit_codes())
+
+    def _exit_codes(self) -> Iterator[ExitCode]:
+        if self.error is not None:
+            yield self.error.exit_code
+        if self.holds:
+            yield ExitCode.HELD
+        if self.failures or not self.complete:
+            yield ExitCode.PARTIAL

@@ -1,0 +1,339 @@
+"""Carry a plan out, in its order, and say what became of each step."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mirror.core import checksum
+from mirror.core.batches import batches
+from mirror.core.model import Asset, Row, RowState
+from mirror.core.order import Step, steps
+from mirror.core.plan import Action, Kind, Plan, Reason
+from mirror.core.report import Failed, Outcome, Report
+from mirror.destinations.folder import PARTIAL, Folder, partial, unwritable
+from mirror.errors import AssetError, ConflictError, MirrorError, RequestError
+from mirror.events import Event, emit
+from mirror.immich.client import Head
+from mirror.index import Index, Pending
+from mirror.publish import Published, Publisher, Staged
+from mirror.settle import parking
+from mirror.transfer import Fetcher, Progress, Received, mtime_ns, partial_name
+
+_BATCH: Final = 256
+_FIRST_WORKERS: Final = 4
+_STEP_S: Final = 1.0
+_GROWTH: Final = 1.05  # one more worker pays only while files per second grow by this
+
+_OUTCOMES: Final[Mapping[Kind, tuple[Outcome, Event]]] = {
+    Kind.REBIND: (Outcome.REBOUND, Event.ASSET_REBOUND),
+    Kind.ADOPT: (Outcome.ADOPTED, Event.ASSET_ADOPTED),
+    Kind.DISOWN: (Outcome.DISOWNED, Event.ASSET_DISOWNED),
+    Kind.MOVE: (Outcome.MOVED, Event.ASSET_MOVED),
+    Kind.COPY: (Outcome.COPIED, Event.ASSET_COPIED),
+    Kind.RESTORE: (Outcome.RESTORED, Event.ASSET_COPIED),
+    Kind.DOWNLOAD: (Outcome.DOWNLOADED, Event.ASSET_DOWNLOADED),
+    Kind.REPLACE: (Outcome.REPLACED, Event.ASSET_REPLACED),
+    Kind.RETAIN: (Outcome.RETAINED, Event.ASSET_RETAINED),
+    Kind.FORGET: (Outcome.FORGOTTEN, Event.ASSET_FORGOTTEN),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a plan is carried out with."""
+
+    folder: Folder
+    index: Index
+    fetcher: Fetcher
+    publisher: Publisher
+    report: Report
+    progress: Progress
+    heads: Mapping[str, Head]
+    transfers: int
+
+
+async def execute(plan: Plan, work: Work) -> None:
+    """Do everything in the plan; failures of single assets go to the report.
+
+    Raises:
+        MirrorError: the account or the destination cannot go on. What was done is done.
+    """
+    _index_only(plan.of(Kind.REBIND, Kind.ADOPT, Kind.DISOWN), work)
+    await asyncio.to_thread(_move, list(plan.of(Kind.MOVE)), work)
+    bringing = list(plan.of(Kind.COPY, Kind.RESTORE, Kind.DOWNLOAD, Kind.REPLACE))
+    await _bring(bringing, work)
+    _index_only(plan.of(Kind.RETAIN, Kind.FORGET), work)
+    for action in plan.of(Kind.CONFLICT):
+        _fail(action, _no_name(action), work)
+    _drop_partials(bringing, work)
+
+
+# -- steps that touch no file ----------------------------------------------------------------------
+
+
+def _index_only(actions: Iterable[Action], work: Work) -> None:
+    for batch in batches(actions, _BATCH):
+        with work.index.transaction():
+            for action in batch:
+                _remember(action, work)
+        for action in batch:
+            _done(action, work)
+
+
+def _remember(action: Action, work: Work) -> None:
+    row, asset = action.row, action.asset
+    if action.kind is Kind.ADOPT and asset is not None:
+        work.index.finish([_adopted(action, asset, work.heads.get(asset.id))])
+    elif row is None:
+        raise ValueError(f"no row: {action}")
+    elif action.kind is Kind.REBIND and asset is not None:
+        work.index.rebind([(row.asset_id, _rebound(row, asset))])
+    elif action.kind is Kind.RETAIN:
+        retained = replace(row, state=RowState.RETAINED, reason=action.reason.value)
+        work.index.finish([retained])
+    else:
+        work.index.forget([row.asset_id])
+
+
+def _rebound(row: Row, asset: Asset) -> Row:
+    return replace(
+        row,
+        asset_id=asset.id,
+        state=RowState.PUBLISHED,
+        reason="",
+        file_modified_at=asset.file_modified_at,
+    )
+
+
+def _adopted(action: Action, asset: Asset, head: Head | None) -> Row:
+    if action.row is not None and action.reason is Reason.LISTED_AGAIN:
+        return replace(action.row, state=RowState.PUBLISHED, reason="")
+    entry = action.entry
+    if entry is None:
+        raise ValueError(f"nothing to adopt: {action}")
+    return Row(
+        asset_id=asset.id,
+        owner_id=asset.owner_id,
+        checksum=asset.checksum,
+        base=action.base,
+        path=entry.path,
+        sha1=None if action.reason is Reason.UNPROVED else entry.sha1,
+        size_bytes=entry.size_bytes,
+        mtime_ns=entry.mtime_ns,
+        etag=head.etag if head else "",
+        file_modified_at=asset.file_modified_at,
+    )
+
+
+# -- moves -----------------------------------------------------------------------------------------
+
+
+def _move(moves: Sequence[Action], work: Work) -> None:
+    """Rename what only has another path now; blocks."""
+    for batch in batches(steps(moves, _parking), _BATCH):
+        work.index.begin([_intent(step) for step in batch])
+        done = [step for step in batch if _rename(step, work) and step.last]
+        work.folder.make_durable()
+        failed = [step.action.path for step in batch if step.last and step not in done]
+        work.index.finish(
+            [_moved(step.action) for step in done],
+            abandoned=[step.action.asset_id for step in batch if step.action.path in failed],
+        )
+        for step in done:
+            work.folder.drop_empty_folders(step.action.source)
+            _done(step.action, work)
+
+
+def _rename(step: Step, work: Work) -> bool:
+    try:
+        work.folder.move(step.source, step.path)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        _fail(step.action, _in_the_way(step, error), work)
+        return False
+    except OSError as error:
+        raise unwritable(work.folder.root / step.path, error) from error
+    return True
+
+
+def _in_the_way(step: Step, error: OSError) -> ConflictError:
+    return ConflictError(
+        f"{step.source}: cannot be moved to {step.path}",
+        why=error.strerror or str(error),
+        hint="run again",
+    )
+
+
+def _parking(action: Action) -> str:
+    return parking(action.asset_id)
+
+
+def _intent(step: Step) -> Pending:
+    return Pending(_moved(step.action), step.action.kind.value, step.action.source)
+
+
+def _moved(action: Action) -> Row:
+    if action.row is None:
+        raise ValueError(f"no row: {action}")
+    return replace(
+        action.row, path=action.path, base=action.base, state=RowState.PUBLISHED, reason=""
+    )
+
+
+# -- bytes -----------------------------------------------------------------------------------------
+
+
+async def _bring(actions: Sequence[Action], work: Work) -> None:
+    """Copy or download, several at once; what was verified is published even when one stops all."""
+    work.progress.plan(len(actions), sum(map(_known_size, actions)))
+    try:
+        await _in_parallel(iter(actions), work)
+    finally:
+        _tell(await work.publisher.close(), work)
+
+
+async def _in_parallel(actions: Iterator[Action], work: Work) -> None:
+    """Workers that share the actions: four, and more while files per second grow."""
+    finished = 0
+
+    async def worker() -> None:
+        nonlocal finished
+        for action in actions:
+            await _bring_one(action, work)
+            finished += 1
+
+    tasks = {asyncio.create_task(worker()) for _ in range(min(_FIRST_WORKERS, work.transfers))}
+    running, best = set(tasks), 0.0
+    try:
+        while running:
+            before = finished
+            done, running = await asyncio.wait(
+                running, timeout=_STEP_S, return_when=asyncio.FIRST_EXCEPTION
+            )
+            for task in done:
+                task.result()
+            if running and finished - before > best * _GROWTH and len(tasks) < work.transfers:
+                best = finished - before
+                task = asyncio.create_task(worker())
+                tasks.add(task)
+                running.add(task)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _bring_one(action: Action, work: Work) -> None:
+    asset = action.asset
+    if asset is None:
+        raise ValueError(f"no asset: {action}")
+    try:
+        received = await _received(action, asset, work)
+    except (AssetError, RequestError) as error:
+        _fail(action, error, work)
+        return
+    work.report.received_bytes += received.received_bytes
+    row = Row(
+        asset_id=asset.id,
+        owner_id=asset.owner_id,
+        checksum=asset.checksum,
+        base=action.base,
+        path=action.path,
+        sha1=received.sha1,
+        size_bytes=received.written.size_bytes,
+        mtime_ns=received.written.mtime_ns,
+        etag=received.etag,
+        file_modified_at=asset.file_modified_at,
+    )
+    staged = Staged(action, row, received)
+    _tell(await work.publisher.stage(staged), work)
+
+
+async def _received(action: Action, asset: Asset, work: Work) -> Received:
+    """The bytes, from under the root where they are said to be, else from the server."""
+    if action.source:
+        copied = await asyncio.to_thread(_copied, action, asset, work.folder)
+        if copied is not None:
+            return copied
+    return await work.fetcher.fetch(asset)
+
+
+def _copied(action: Action, asset: Asset, folder: Folder) -> Received | None:
+    name = partial_name(asset)
+    try:
+        written, sha1 = folder.clone(action.source, name, mtime_ns(asset))
+    except FileNotFoundError:
+        return None
+    if sha1 == checksum.content_sha1(asset):
+        return Received(name=name, sha1=sha1, written=written)
+    folder.drop(partial(name))
+    return None
+
+
+def _known_size(action: Action) -> int:
+    exif = action.asset.exif if action.asset else None
+    return (exif.size_bytes if exif else None) or 0
+
+
+def _drop_partials(actions: Iterable[Action], work: Work) -> None:
+    """Nothing will ask for a partial file again, but one whose asset failed this time."""
+    failed = {
+        partial_name(action.asset)
+        for action in actions
+        if action.asset is not None and work.report.outcomes.get(action.asset.id) is Outcome.FAILED
+    }
+    stale = [name for name in work.folder.work_files(PARTIAL) if name not in failed]
+    for name in stale:
+        work.folder.drop(partial(name))
+    if stale:
+        work.index.drop_partials(stale)
+
+
+# -- telling ---------------------------------------------------------------------------------------
+
+
+def _tell(published: Published, work: Work) -> None:
+    for staged in published.done:
+        _done(staged.action, work, staged.received)
+    for staged, error in published.failed:
+        _fail(staged.action, error, work)
+
+
+def _done(action: Action, work: Work, received: Received | None = None) -> None:
+    outcome, event = _OUTCOMES[action.kind]
+    work.report.outcomes[action.asset_id] = outcome
+    fields: dict[str, object] = {
+        "asset_id": action.asset_id,
+        "path": action.path,
+        "reason": action.reason.value,
+    }
+    if action.kind in {Kind.MOVE, Kind.COPY, Kind.RESTORE}:
+        fields["from_path"] = action.source
+    if received is not None:
+        fields["bytes"] = received.written.size_bytes
+        fields["sha1"] = received.sha1.hex()
+        fields["duration_ms"] = received.duration_ms
+    emit("info", event, **fields)
+
+
+def _fail(action: Action, error: MirrorError, work: Work) -> None:
+    work.report.outcomes[action.asset_id] = Outcome.FAILED
+    work.report.failures.append(Failed(action.path, error))
+    emit(
+        "error",
+        Event.ASSET_FAILED,
+        asset_id=action.asset_id,
+        path=action.path,
+        reason=action.reason.value,
+        error_code=error.code,
+        error_message=f"{error.what}: {error.why}" if error.why else error.what,
+        error_hint=error.hint or None,
+    )
+
+
+def _no_name(action: Action) -> ConflictError:
+    return ConflictError(
+        f"{action.path}: no name is left for this asset",
+        why="its path, and the path with its short and its whole id, are all taken",
+        hint="move away what lies there, and run again",
+    )

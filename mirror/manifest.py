@@ -1,0 +1,29 @@
+"""What lets anyone verify the tree without this tool."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from mirror.destinations.folder import Folder
+from mirror.index import Index
+
+NAME: Final = "SHA1SUMS"
+
+
+def write_manifest(folder: Folder, index: Index) -> None:
+    """Every proved file's SHA-1, for `cd DESTINATION && sha1sum -c .mirror/SHA1SUMS`."""
+    folder.write_state(NAME, lines(index))
+
+
+def lines(index: Index) -> Iterator[bytes]:
+    """One line a file, in byte order of the path, escaped as sha1sum does it.
+
+    Source: GNU coreutils, "md5sum invocation": a backslash in front of the line says that the name
+    is escaped.
+    """
+    for row in index.all_rows():
+        if row.sha1 is None:
+            continue
+        path = row.path.encode("utf-8", "surrogateescape")
+        escaped = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+        mark = b"\\" if escaped != path else b""
+        yield b"%s%s  %s\n" % (mark, row.sha1.hex().encode(), escaped)

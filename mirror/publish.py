@@ -1,0 +1,158 @@
+"""Intent, file, done: verified partial files get their names, in batches.
+
+One sync and one commit make a batch durable: before its files get their names they are on the disk
+with their intents; the rows are published with the next batch, when the names are on the disk too.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from mirror.core.model import Row
+from mirror.core.plan import Action, Kind
+from mirror.destinations.folder import QUARANTINE, STATE, Folder, partial, unwritable
+from mirror.errors import ConflictError, MirrorError
+from mirror.index import Index, Pending, Quarantined
+from mirror.transfer import Received
+
+_BATCH_FILES: Final = 256
+_BATCH_AGE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A verified partial file and the row it will have."""
+
+    action: Action
+    row: Row
+    received: Received
+
+
+@dataclass(slots=True)
+class Published:
+    """What became of a batch."""
+
+    done: list[Staged] = field(default_factory=list)
+    failed: list[tuple[Staged, MirrorError]] = field(default_factory=list)
+
+
+class Publisher:
+    """Collects what was fetched and puts it in place."""
+
+    def __init__(self, folder: Folder, index: Index, *, run_id: str, now: str) -> None:
+        """`now`: the server's clock in RFC 3339, kept with what goes to quarantine."""
+        self._folder = folder
+        self._index = index
+        self._run_id = run_id
+        self._now = now
+        self._staged: list[Staged] = []
+        self._since_s = 0.0
+        self._named: list[Row] = []  # have their names, which are not on the disk for sure yet
+        self._abandoned: list[str] = []
+        self._turn = asyncio.Lock()
+
+    async def stage(self, staged: Staged) -> Published:
+        """Take a file over; now and then a batch gets its names, and that is returned."""
+        if not self._staged:
+            self._since_s = time.monotonic()
+        self._staged.append(staged)
+        full = len(self._staged) >= _BATCH_FILES
+        if full or time.monotonic() - self._since_s > _BATCH_AGE_S:
+            return await self.flush()
+        return Published()
+
+    async def flush(self) -> Published:
+        """Give every staged file its name."""
+        async with self._turn:
+            batch, self._staged = self._staged, []
+            return await asyncio.to_thread(self._publish, batch) if batch else Published()
+
+    async def close(self) -> Published:
+        """The last batch, and the rows of all of them durably."""
+        published = await self.flush()
+        async with self._turn:
+            await asyncio.to_thread(self._finish, [])
+        return published
+
+    # -- on a second thread ------------------------------------------------------------------------
+
+    def _publish(self, batch: list[Staged]) -> Published:
+        self._finish(batch)
+        published = Published()
+        for staged in batch:
+            try:
+                self._put(staged)
+            except FileExistsError as error:
+                self._abandoned.append(staged.row.asset_id)
+                published.failed.append((staged, _taken(staged, error)))
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                self._abandoned.append(staged.row.asset_id)
+                published.failed.append((staged, _changed(staged, error)))
+            except OSError as error:
+                raise unwritable(self._folder.root / staged.row.path, error) from error
+            else:
+                self._named.append(staged.row)
+                published.done.append(staged)
+        return published
+
+    def _finish(self, batch: list[Staged]) -> None:
+        """The names of the last batch and the bytes of this one become durable together."""
+        try:
+            self._folder.make_durable()
+        except OSError as error:
+            raise unwritable(self._folder.root, error) from error
+        with self._index.transaction():
+            self._index.finish(self._named, abandoned=self._abandoned)
+            self._index.begin([_intent(staged) for staged in batch])
+            for staged in batch:
+                if staged.action.displaces:
+                    self._index.add_quarantined(self._quarantined(staged.action))
+        self._named, self._abandoned = [], []
+
+    def _put(self, staged: Staged) -> None:
+        action = staged.action
+        if action.displaces and action.row is not None:
+            self._folder.move(action.row.path, self._aside(action.row.path))
+        self._folder.move(partial(staged.received.name), staged.row.path)
+        if action.kind is Kind.RESTORE:
+            self._folder.drop(action.source)
+            self._index.drop_quarantined(action.source)
+        elif action.displaces and action.row is not None:
+            self._folder.drop_empty_folders(action.row.path)
+
+    def _aside(self, path: str) -> str:
+        return f"{STATE}/{QUARANTINE}/{self._run_id}/{path}"
+
+    def _quarantined(self, action: Action) -> Quarantined:
+        row = action.row
+        if row is None:
+            raise ValueError(f"nothing to displace: {action}")
+        return Quarantined(
+            path=self._aside(row.path),
+            original_path=row.path,
+            sha1=action.entry.sha1 if action.entry else row.sha1,
+            size_bytes=action.entry.size_bytes if action.entry else row.size_bytes,
+            reason=action.reason.value,
+            quarantined_at=self._now,
+        )
+
+
+def _intent(staged: Staged) -> Pending:
+    return Pending(staged.row, staged.action.kind.value, partial(staged.received.name))
+
+
+def _taken(staged: Staged, error: OSError) -> ConflictError:
+    return ConflictError(
+        f"{staged.row.path}: something else lies there now",
+        why=error.strerror or str(error),
+        hint="run again: the asset will get another name, and is not downloaded again",
+    )
+
+
+def _changed(staged: Staged, error: OSError) -> ConflictError:
+    return ConflictError(
+        f"{staged.row.path}: the destination changed during the run",
+        why=error.strerror or str(error),
+        hint="run again",
+    )

@@ -1,0 +1,201 @@
+"""One mirror at one destination, top to bottom: list, plan, hold, execute, report."""
+
+import asyncio
+import json
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from mirror import __version__
+from mirror.core.guard import Allowed, Hold, guard
+from mirror.core.layout import compile_layout
+from mirror.core.model import Destination, Mirror, OnGone
+from mirror.core.plan import Plan, Policy, make_plan
+from mirror.core.report import Outcome, Report
+from mirror.destinations.folder import Folder
+from mirror.destinations.identity import Known, Owner
+from mirror.errors import InterruptedRunError, MirrorError
+from mirror.events import Event, emit
+from mirror.execute import Work, execute
+from mirror.immich.client import Client, Head
+from mirror.immich.listing import Listing, user_id
+from mirror.index import Index
+from mirror.manifest import write_manifest
+from mirror.place import Place
+from mirror.publish import Publisher
+from mirror.select import selected
+from mirror.survey import Survey, Surveyor
+from mirror.transfer import Fetcher, Progress
+
+LAST_RUN: Final = "last-run.json"
+_MOST_FAILURES: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says of a run, beyond the profile."""
+
+    dry: bool = False
+    rebind: bool = False
+    new_destination: bool = False
+    allowed: Allowed = Allowed()
+    removes: bool = True  # False: `copy`, where several selections share a destination
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+@dataclass(slots=True, kw_only=True)
+class MirrorRun:
+    """One run of one mirror at one destination; errors end up in the report."""
+
+    mirror: Mirror
+    destination: Destination
+    client: Client
+    label: str  # what the destination's marker calls the mirror: "profile/mirror", or "copy"
+    known: Known | None
+    options: Options
+    progress: Progress
+    report: Report = field(init=False)
+    plan: Plan = field(init=False, default=Plan())
+
+    def __post_init__(self) -> None:
+        self.report = Report(self.mirror.name, self.destination.path)
+
+    async def run(self) -> Report:
+        """Bring the destination in line; a dry run only plans."""
+        started_at = datetime.now(UTC)
+        with Place(self.destination, self.known, dry=self.options.dry) as place:
+            try:
+                user = await self._claim(place)
+                await self._sync(place, user)
+            except asyncio.CancelledError:
+                self.report.error = InterruptedRunError("the run was interrupted")
+                raise
+            except MirrorError as error:
+                self.report.error = error
+            finally:
+                self._leave_word(place, started_at)
+        return self.report
+
+    async def _claim(self, place: Place) -> str | None:
+        asked = self.options
+        remembered = place.open(new_destination=asked.new_destination)
+        user = await user_id(self.client, None if asked.rebind else remembered)
+        place.claim(
+            Owner(
+                user_id=user or "",
+                mirror=self.label,
+                rebind=asked.rebind,
+                new_destination=asked.new_destination,
+            )
+        )
+        return user
+
+    async def _sync(self, place: Place, user: str | None) -> None:
+        listing, survey = await self._look(place, user)
+        whole = make_plan(
+            survey.differences,
+            survey.unlisted,
+            survey.disk,
+            complete=self.report.complete,
+            policy=Policy(removes=self.options.removes, on_gone=_on_gone(self.destination)),
+            still_rows=survey.still_rows,
+            unchanged=survey.unchanged,
+        )
+        rows = place.index.count()
+        self.plan, holds = guard(whole, self.destination, rows=rows, allowed=self.options.allowed)
+        self._note(whole, holds)
+        if place.folder is None or self.options.dry:
+            return
+        work = self._work(place.folder, place.index, listing.server_date, survey.heads)
+        try:
+            await execute(self.plan, work)
+        finally:
+            if self.report.changed:
+                write_manifest(place.folder, place.index)
+
+    async def _look(self, place: Place, user: str | None) -> tuple[Listing, Survey]:
+        layout = compile_layout(self.mirror.layout, self.mirror.names)
+        chosen = await selected(
+            self.mirror, layout, self.client, user_id=user, pins=place.index.pins()
+        )
+        if chosen.new_pins:
+            place.index.pin(chosen.new_pins)
+        listing = Listing(self.client, chosen.selection)
+        surveyor = Surveyor(self.client, place.folder, place.index, layout)
+        await surveyor.scan()
+        await surveyor.take(listing)
+        self.report.complete = bool(listing.complete)
+        self.report.problems = listing.problems
+        for problem in listing.problems:
+            emit("warning", Event.LISTING_INCOMPLETE, reason=problem)
+        return listing, await surveyor.finish(complete=self.report.complete)
+
+    def _work(
+        self, folder: Folder, index: Index, server_date: datetime, heads: dict[str, Head]
+    ) -> Work:
+        fetcher = Fetcher(
+            self.client,
+            folder,
+            index,
+            self.progress,
+            min_free_bytes=self.destination.min_free_bytes,
+        )
+        now = server_date.isoformat(timespec="seconds")
+        return Work(
+            folder=folder,
+            index=index,
+            fetcher=fetcher,
+            publisher=Publisher(folder, index, run_id=self.options.run_id, now=now),
+            report=self.report,
+            progress=self.progress,
+            heads=heads,
+            transfers=self.mirror.transfers,
+        )
+
+    def _note(self, whole: Plan, holds: tuple[Hold, ...]) -> None:
+        """What the plan says by itself: what agrees, what failed before, what is held."""
+        self.report.unchanged = whole.unchanged
+        self.report.outcomes |= dict.fromkeys(whole.known, Outcome.KNOWN)
+        for hold in holds:
+            self.report.holds.append((hold.reason, hold.way_through))
+            self.report.outcomes |= {action.asset_id: Outcome.HELD for action in hold.actions}
+            emit(
+                "warning",
+                Event.PLAN_HELD,
+                action=hold.what,
+                assets=len(hold.actions),
+                reason=hold.reason,
+                way_through=hold.way_through,
+            )
+
+    def _leave_word(self, place: Place, started_at: datetime) -> None:
+        """The one file that a run without changes writes."""
+        if place.folder is None or not place.is_ours or self.options.dry:
+            return
+        report = self.report
+        told = {
+            "version": __version__,
+            "run_id": self.options.run_id,
+            "mirror": self.label,
+            "started_at": started_at.isoformat(timespec="seconds"),
+            "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "exit_code": int(report.exit_code),
+            "complete": report.complete,
+            "counts": {outcome.value: count for outcome, count in report.counts.items()},
+            "received_bytes": report.received_bytes,
+            "problems": report.problems,
+            "holds": [{"reason": why, "way_through": way} for why, way in report.holds],
+            "failures": [
+                {"path": failed.path, "error": str(failed.error)}
+                for failed in report.failures[:_MOST_FAILURES]
+            ],
+            "error": str(report.error) if report.error else None,
+        }
+        place.folder.write_state(LAST_RUN, [json.dumps(told, indent=1).encode(), b"\n"])
+
+
+def _on_gone(destination: Destination) -> OnGone:
+    """The stronger of both policies: which of them holds for an asset takes evidence."""
+    policies = (destination.on_removed, destination.on_unmatched)
+    return next((policy for policy in policies if policy is not OnGone.KEEP), OnGone.KEEP)

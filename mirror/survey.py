@@ -1,0 +1,348 @@
+"""Both sides looked at: what the planner needs to decide, and nothing that agrees.
+
+The folder is scanned and merged with the index first; then each page of the listing is compared
+with its rows as it arrives. Files are hashed, and originals asked for their size, only where an
+answer would change the plan. Writes nothing but what the index may remember of it.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from mirror.core import checksum
+from mirror.core.allocate import names_of
+from mirror.core.compare import Comparison, compare
+from mirror.core.layout import Layout, fold
+from mirror.core.model import Asset, Disk, Entry, EntryKind, Listed, Row, RowState
+from mirror.core.plan import Difference
+from mirror.destinations.folder import Folder
+from mirror.errors import AssetError, NotOursError
+from mirror.immich.client import Client, Head
+from mirror.index import Index
+
+_HASHING_THREADS: Final = 2
+_HEADS_AT_ONCE: Final = 8
+
+
+@dataclass(slots=True)
+class Survey:
+    """What was found."""
+
+    differences: list[Difference] = field(default_factory=list)
+    unlisted: list[Row] = field(default_factory=list)
+    disk: Disk = field(default_factory=Disk)
+    still_rows: dict[str, Row] = field(default_factory=dict)
+    heads: dict[str, Head] = field(default_factory=dict)  # by asset id
+    unchanged: int = 0
+
+
+class Surveyor:
+    """Looks at one destination and one listing."""
+
+    def __init__(self, client: Client, folder: Folder | None, index: Index, layout: Layout) -> None:
+        self._client = client
+        self._folder = folder  # None: it does not exist yet
+        self._index = index
+        self._layout = layout
+        self._seen: set[str] = set()
+        self._other: dict[str, Entry] = {}
+        self._failures = index.failures()
+        self._comparison = Comparison()
+        self._survey = Survey()
+
+    async def scan(self) -> None:
+        """Compare the folder with the index; files that look changed are hashed."""
+        if self._folder is None:
+            return
+        folder = self._folder
+        self._comparison = await asyncio.to_thread(compare, folder.scan(), self._index.recorded())
+        suspects = self._comparison.suspect
+        rows = self._index.rows(suspects)
+        entries = [suspects[asset_id] for asset_id in rows]
+        hashed = await self._hash(entries)
+        intact: list[Row] = []
+        for row, entry in zip(rows.values(), hashed, strict=True):
+            if _holds(entry, row):
+                intact.append(
+                    replace(
+                        row, path=entry.path, size_bytes=entry.size_bytes, mtime_ns=entry.mtime_ns
+                    )
+                )
+            else:
+                self._other[row.asset_id] = entry
+        if intact:
+            self._index.finish(intact)
+
+    async def take(self, pages: AsyncIterable[Sequence[Listed]]) -> None:
+        """Compare each page with its rows as it comes."""
+        async for page in pages:
+            rows = self._index.rows(listed.asset.id for listed in page)
+            for listed in page:
+                self._refuse_originals(listed.asset)
+                self._seen.add(listed.asset.id)
+                difference = self._difference(listed, rows.get(listed.asset.id))
+                if difference is None:
+                    self._survey.unchanged += 1
+                else:
+                    self._survey.differences.append(difference)
+
+    async def finish(self, *, complete: bool) -> Survey:
+        """Find out what the plan will turn upon: hashes, sizes, ETags, who holds which name."""
+        survey = self._survey
+        if complete:
+            gone = [asset_id for asset_id in self._index.asset_ids() if asset_id not in self._seen]
+            survey.unlisted = list(self._index.rows(gone).values())
+        survey.differences = await self._settled(survey.differences)
+        names = {item.listed.asset.id: set(self._keys(item)) for item in survey.differences}
+        foreign = await self._hash_at(names)
+        copies = await self._copies(names, foreign)
+        stills = {
+            item.listed.still.id for item in survey.differences if item.listed.still is not None
+        }
+        survey.still_rows = self._index.rows(stills)
+        survey.disk = Disk(
+            missing=frozenset(self._comparison.missing),
+            other=self._other,
+            foreign=foreign,
+            folders=frozenset(self._comparison.folders),
+            holders=self._index.holders(_with_ancestors(names.values())),
+            quarantined={
+                item.sha1: item.path for item in self._index.quarantined() if item.sha1 is not None
+            },
+            copies=copies,
+            sizes={
+                asset_id: head.size_bytes
+                for asset_id, head in survey.heads.items()
+                if head.size_bytes is not None
+            },
+        )
+        return survey
+
+    # -- one listed asset --------------------------------------------------------------------------
+
+    def _difference(self, listed: Listed, row: Row | None) -> Difference | None:
+        asset = listed.asset
+        base = (
+            self._layout.path(asset)
+            if listed.still is None
+            else self._layout.video_path(listed.still, asset)
+        )
+        if row is None:
+            return Difference(listed=listed, base=base)
+        changed = row.checksum != asset.checksum
+        agrees = (
+            not changed
+            and row.base == base
+            and row.state is RowState.PUBLISHED
+            and row.asset_id not in self._comparison.missing
+            and row.asset_id not in self._other
+            and not _touched(row, asset)
+        )
+        return None if agrees else Difference(listed=listed, base=base, row=row, changed=changed)
+
+    def _refuse_originals(self, asset: Asset) -> None:
+        """A destination among the originals would be imported, and mirrored again, for ever."""
+        if self._folder is None:
+            return
+        root = self._folder.root
+        original = PurePosixPath(asset.original_path)
+        if not root.is_relative_to(original.parent) and not original.is_relative_to(root):
+            return
+        if Path(original).exists():
+            raise NotOursError(
+                f"{root}: lies among the originals of the library",
+                why=f"the server keeps an original at {original}",
+                hint="choose a folder outside Immich's own storage and its external libraries",
+            )
+
+    async def _settled(self, differences: list[Difference]) -> list[Difference]:
+        """Ask the originals of those whose difference only their ETag can tell."""
+        doubtful = [item for item in differences if self._is_doubtful(item)]
+        await self._ask_heads(item.listed.asset for item in doubtful)
+        settled, refreshed = [], []
+        for item in differences:
+            answer = self._with_etag(item)
+            if isinstance(answer, Row):
+                refreshed.append(answer)
+            else:
+                settled.append(answer)
+        if refreshed:
+            self._index.finish(refreshed)
+            self._survey.unchanged += len(refreshed)
+        return settled
+
+    def _is_doubtful(self, item: Difference) -> bool:
+        asset, row = item.listed.asset, item.row
+        failure = self._failures.get(asset.id)
+        if failure is not None and failure.checksum == asset.checksum:
+            return True
+        return row is not None and not item.changed and _touched(row, asset)
+
+    def _with_etag(self, item: Difference) -> Difference | Row:
+        """The difference that is left; or the row, when only the server's file time moved."""
+        asset, row = item.listed.asset, item.row
+        head = self._survey.heads.get(asset.id)
+        if head is None:
+            return item
+        failure = self._failures.get(asset.id)
+        if failure is not None and failure.checksum == asset.checksum:
+            return replace(item, known_failure=failure.etag == head.etag)
+        if row is None or item.changed or not _touched(row, asset):
+            return item
+        same = row.etag == head.etag if row.etag else row.size_bytes == head.size_bytes
+        if not same:
+            return replace(item, changed=True)
+        fresh = replace(row, file_modified_at=asset.file_modified_at, etag=head.etag)
+        rest = self._difference(item.listed, fresh)
+        return fresh if rest is None else rest
+
+    # -- what lies about ---------------------------------------------------------------------------
+
+    def _keys(self, item: Difference) -> Iterator[str]:
+        listed = item.listed
+        lead = listed.still or listed.asset
+        return (fold(name) for name in names_of(item.base, lead.id, listed.asset.id))
+
+    async def _hash_at(self, names: dict[str, set[str]]) -> dict[str, tuple[Entry, ...]]:
+        """All foreign entries; those at a wanted name are hashed, or sized where no hash helps."""
+        foreign = dict(self._comparison.foreign)
+        wanted = {key for keys in names.values() for key in keys if key in foreign}
+        external = [
+            item.listed.asset
+            for item in self._survey.differences
+            if checksum.content_sha1(item.listed.asset) is None
+            and not wanted.isdisjoint(names[item.listed.asset.id])
+        ]
+        await self._ask_heads(external)
+        for key, entries in (await self._hashed_groups(foreign, wanted)).items():
+            foreign[key] = entries
+        return foreign
+
+    async def _hashed_groups(
+        self, foreign: dict[str, tuple[Entry, ...]], keys: Iterable[str]
+    ) -> dict[str, tuple[Entry, ...]]:
+        flat = [(key, entry) for key in sorted(keys) for entry in foreign[key]]
+        hashed = await self._hash_foreign([entry for _, entry in flat])
+        groups: dict[str, tuple[Entry, ...]] = {}
+        for (key, _), entry in zip(flat, hashed, strict=True):
+            groups[key] = (*groups.get(key, ()), entry)
+        return groups
+
+    async def _copies(
+        self, names: dict[str, set[str]], foreign: dict[str, tuple[Entry, ...]]
+    ) -> dict[bytes, str]:
+        """Intact files that hold the bytes of new assets: our own first, then foreign ones."""
+        wanted = {
+            digest: item.listed.asset
+            for item in self._survey.differences
+            if item.row is None
+            and (digest := checksum.content_sha1(item.listed.asset)) is not None
+            and not _lies(digest, names[item.listed.asset.id], foreign)
+        }
+        rows = self._index.with_sha1(wanted)
+        copies = {row.sha1: row.path for row in rows if row.sha1 and self._is_intact(row)}
+        rest = [asset for digest, asset in wanted.items() if digest not in copies]
+        return {**await self._foreign_copies(rest, foreign), **copies}
+
+    async def _foreign_copies(
+        self, assets: Sequence[Asset], foreign: dict[str, tuple[Entry, ...]]
+    ) -> dict[bytes, str]:
+        by_size: dict[int, list[Entry]] = defaultdict(list)
+        for entries in foreign.values():
+            for entry in entries:
+                if entry.kind is EntryKind.FILE and entry.size_bytes:
+                    by_size[entry.size_bytes].append(entry)
+        if not by_size or not assets:
+            return {}
+        await self._ask_heads(asset for asset in assets if _size(asset) is None)
+        sizes = {_size(asset) or self._head_size(asset) for asset in assets}
+        candidates = [entry for size in sizes if size for entry in by_size.get(size, ())]
+        candidates.sort(key=lambda entry: entry.path, reverse=True)
+        hashed = await self._hash_foreign(candidates)
+        wanted = {checksum.content_sha1(asset) for asset in assets}
+        return {entry.sha1: entry.path for entry in hashed if entry.sha1 and entry.sha1 in wanted}
+
+    def _is_intact(self, row: Row) -> bool:
+        return row.asset_id not in self._comparison.missing and row.asset_id not in self._other
+
+    def _head_size(self, asset: Asset) -> int | None:
+        head = self._survey.heads.get(asset.id)
+        return head.size_bytes if head else None
+
+    async def _ask_heads(self, assets: Iterable[Asset]) -> None:
+        gate = asyncio.Semaphore(_HEADS_AT_ONCE)
+
+        async def ask(asset_id: str) -> None:
+            async with gate:
+                try:
+                    self._survey.heads[asset_id] = await self._client.original_head(asset_id)
+                except AssetError:
+                    return  # the download will say why
+
+        wanted = {asset.id for asset in assets} - self._survey.heads.keys()
+        async with asyncio.TaskGroup() as tasks:
+            for asset_id in sorted(wanted):
+                tasks.create_task(ask(asset_id))
+
+    async def _hash_foreign(self, entries: Sequence[Entry]) -> list[Entry]:
+        """As `_hash`, but not what was hashed before and looks the same."""
+        known = [replace(entry, sha1=self._index.foreign_sha1(entry)) for entry in entries]
+        hashed = await self._hash(known)
+        self._index.note_foreign(
+            entry
+            for entry, before in zip(hashed, known, strict=True)
+            if entry.sha1 is not None and before.sha1 is None
+        )
+        return hashed
+
+    async def _hash(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The same entries with their SHA-1, where they are files that can be read."""
+        if not entries:
+            return []
+        with ThreadPoolExecutor(_HASHING_THREADS) as pool:
+            loop = asyncio.get_running_loop()
+            return await asyncio.gather(
+                *(loop.run_in_executor(pool, self._hash_one, entry) for entry in entries)
+            )
+
+    def _hash_one(self, entry: Entry) -> Entry:
+        if entry.kind is not EntryKind.FILE or entry.sha1 is not None or self._folder is None:
+            return entry
+        try:
+            return replace(entry, sha1=self._folder.sha1(entry.path))
+        except OSError:
+            return entry  # gone, or not ours to read: it is in the way, and nothing more
+
+
+def _holds(entry: Entry, row: Row) -> bool:
+    """Whether a file that looks changed still holds the row's bytes."""
+    if row.sha1 is None:
+        return entry.kind is EntryKind.FILE and entry.size_bytes == row.size_bytes
+    return entry.sha1 == row.sha1
+
+
+def _touched(row: Row, asset: Asset) -> bool:
+    """An external file's content may have changed: its checksum on the server is of its path."""
+    external = checksum.content_sha1(asset) is None
+    return external and row.file_modified_at != asset.file_modified_at
+
+
+def _size(asset: Asset) -> int | None:
+    return asset.exif.size_bytes if asset.exif else None
+
+
+def _lies(digest: bytes, keys: Iterable[str], foreign: dict[str, tuple[Entry, ...]]) -> bool:
+    return any(entry.sha1 == digest for key in keys for entry in foreign.get(key, ()))
+
+
+def _with_ancestors(groups: Iterable[set[str]]) -> set[str]:
+    keys = set().union(*groups)
+    for key in list(keys):
+        while "/" in key:
+            key = key.rpartition("/")[0]
+            keys.add(key)
+    return keys
