@@ -7,42 +7,30 @@ not read here but when a run begins (`mirror.secrets.read_secret`).
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import tzinfo
-from enum import Enum
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import tomli_w
-from pydantic import BaseModel, ByteSize, ValidationError
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import ErrorDetails, core_schema
+from pydantic import BaseModel, ByteSize
 
-from mirror.core.model import Choice, Destination, Filter, Limit, Mirror, Owners, Visibility
+from mirror.core.model import Destination, Filter, Limit, Mirror, Owners, Visibility
 from mirror.errors import Problem, ProfileError
-from mirror.profile_checks import ALIASES, Fault, Raw, faults, near, trust_of
+from mirror.profile_checks import ALIASES, Raw, faults, near, trust_of
+from mirror.profile_problems import placed, validated
 from mirror.profile_tables import (
-    AccountTable,
-    DefaultsTable,
     DestinationKeys,
     DestinationTable,
     FilterTable,
     LimitTable,
     MirrorKeys,
-    MirrorTable,
     ProfileTable,
 )
-from mirror.secrets import (
-    MASK,
-    CommandSecret,
-    CredentialSecret,
-    EnvSecret,
-    FileSecret,
-    LiteralSecret,
-    Secret,
-)
-from mirror.toml_positions import Loc, positions
+from mirror.profile_text import as_toml, masked, profile_schema
+from mirror.secrets import Secret
+from mirror.toml_positions import positions
 
 __all__ = [
     "Account",
@@ -150,9 +138,9 @@ def load_profile(
     """
     text, status = _read(path)
     raw = _parsed(text, path)
-    checked, wrong = _validated(raw, zone)
+    checked, wrong = validated(raw, zone)
     trust = trust_of(status, found_here=path.parent == LOCAL_FOLDER)
-    problems = _placed([*wrong, *faults(raw, trust)], positions(text), path)
+    problems = placed([*wrong, *faults(raw, trust)], positions(text), path)
     if problems or checked is None:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ProfileError(f"{path} has {count}", problems)
@@ -185,113 +173,6 @@ def _parsed(text: str, path: Path) -> Raw:
 
 def _syntax(path: Path, line: str, what: str) -> ProfileError:
     return ProfileError(f"{path} is not TOML", [Problem(f"{path}:{line}", "", what)])
-
-
-# -- problems --------------------------------------------------------------------------------------
-
-
-_MISSING: Final = "is missing"
-
-
-def _validated(raw: Raw, zone: tzinfo | None) -> tuple[ProfileTable | None, list[Fault]]:
-    try:
-        return ProfileTable.model_validate(raw, context={"zone": zone}), []
-    except ValidationError as error:
-        return None, [_fault(details) for details in error.errors(include_url=False)]
-
-
-def _fault(details: ErrorDetails) -> Fault:
-    loc: Loc = tuple(part for part in details["loc"] if part != "[key]")
-    what, hint = details["msg"].replace("Input should be", "should be"), ""
-    match details["type"]:
-        case "extra_forbidden":
-            what, hint = "unknown key", _unknown_key_hint(loc)
-        case "missing":
-            what = _MISSING
-        case "value_error":
-            what = what.removeprefix("Value error, ")
-        case "enum" | "literal_error":
-            hint = near(str(details["input"]), re.findall("'([^']*)'", what))
-            what = f"{what}, not {details['input']!r}"
-        case "string_pattern_mismatch":
-            what, hint = (
-                "is no name",
-                "letters, digits, _ - and . only; - and . not at the beginning",
-            )
-        case _:
-            pass
-    return Fault(loc, what, hint)
-
-
-_HOMES: Final[tuple[tuple[type[BaseModel], str], ...]] = (
-    (DestinationTable, "[[mirrors.NAME.destinations]]"),
-    (MirrorTable, "[mirrors.NAME] or [defaults]"),
-    (FilterTable, "filter or exclude"),
-    (AccountTable, "[accounts.NAME]"),
-    (ProfileTable, "the top of the file, before the first table"),
-)
-
-
-def _unknown_key_hint(loc: Loc) -> str:
-    key = str(loc[-1])
-    for table, home in _HOMES:
-        if key in table.model_fields:
-            return f"it belongs in {home}"
-    return near(key, _table_at(loc[:-1]).model_fields)
-
-
-def _table_at(loc: Loc) -> type[BaseModel]:
-    table: type[BaseModel] = LimitTable
-    match [part for part in loc if isinstance(part, str)]:
-        case []:
-            table = ProfileTable
-        case ["accounts", _]:
-            table = AccountTable
-        case ["defaults"]:
-            table = DefaultsTable
-        case ["mirrors", _]:
-            table = MirrorTable
-        case ["mirrors", _, "destinations"]:
-            table = DestinationTable
-        case [*_, "filter" | "exclude"]:
-            table = FilterTable
-        case _:
-            pass
-    return table
-
-
-def _placed(found: Iterable[Fault], lines: Mapping[Loc, int], path: Path) -> list[Problem]:
-    """The faults as problems, in the order of the file."""
-    placed = []
-    for fault in found:
-        known = _known_part(fault.loc, lines)
-        missing = fault.loc[-1:] if fault.what == _MISSING else ()
-        line = lines.get(known, 1)
-        problem = Problem(f"{path}:{line}", _dotted(known + missing), fault.what, fault.hint)
-        placed.append((line, problem))
-    return [problem for _, problem in sorted(placed, key=lambda pair: pair[0])]
-
-
-def _known_part(loc: Loc, lines: Mapping[Loc, int]) -> Loc:
-    """The part of a place that the document has; the index of a lone value is not in it."""
-    known: Loc = ()
-    for part in loc:
-        if (*known, part) in lines:
-            known = (*known, part)
-        elif isinstance(part, str):
-            break
-    return known
-
-
-def _dotted(loc: Loc) -> str:
-    text = ""
-    for part in loc:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
-            text += f".{part}" if bare else f".{tomli_w.dumps({part: 0}).split(' = ')[0]}"
-    return text.removeprefix(".")
 
 
 # -- from tables to values -------------------------------------------------------------------------
@@ -395,101 +276,10 @@ def show_profile(profile: Profile) -> str:
     Loading it gives the same values, but for literal keys and the arguments of commands.
     """
     accounts = {
-        name: {"server": account.server, "api_key": _masked(account.api_key)}
+        name: {"server": account.server, "api_key": masked(account.api_key)}
         for name, account in profile.accounts.items()
     }
-    mirrors = {mirror.name: _as_toml(mirror) for mirror in profile.mirrors}
+    mirrors = {mirror.name: as_toml(mirror) for mirror in profile.mirrors}
     for mirror in mirrors.values():
         del mirror["name"]  # the table's own
     return tomli_w.dumps({"accounts": accounts, "mirrors": mirrors})
-
-
-def _masked(secret: Secret) -> object:
-    match secret:
-        case LiteralSecret():
-            return MASK
-        case CredentialSecret(name):
-            return {"credential": name}
-        case FileSecret(path):
-            return {"file": path}
-        case EnvSecret(name):
-            return {"env": name}
-        case CommandSecret(argv):
-            return {"command": [argv[0], *(MASK for _ in argv[1:])]}
-        case _ as never:
-            assert_never(never)
-
-
-def _as_toml(value: Any) -> Any:  # noqa: ANN401 (TOML values)
-    """A value of the model in the words of a profile; what asks nothing is left out."""
-    match value:
-        case Enum():
-            return value.value
-        case Choice(values, every=every):
-            return {"all": list(values)} if every else list(values)
-        case tuple():
-            return [_as_toml(item) for item in value]
-        case dict():
-            return {key: _as_toml(item) for key, item in value.items()}
-        case Mirror() | Filter() | Destination() | Limit():
-            return _table_as_toml(value)
-        case _:
-            return value
-
-
-def _table_as_toml(value: Mirror | Filter | Destination | Limit) -> dict[str, Any]:
-    table = {}
-    for field in fields(value):
-        item = getattr(value, field.name)
-        if field.name == "min_free_bytes":
-            table["min_free"] = _size_text(item)
-        elif item is not None and item not in ((), {}):
-            table[field.name] = _as_toml(item)
-    return table
-
-
-def _size_text(size_bytes: int) -> str | int:
-    for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size_bytes and size_bytes % factor == 0:
-            return f"{size_bytes // factor}{unit}"
-    return size_bytes
-
-
-# -- the schema ------------------------------------------------------------------------------------
-
-
-class _Generator(GenerateJsonSchema):
-    """TOML has no null: a key that may be left out is not a key that may be null."""
-
-    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["schema"])
-
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["schema"])
-
-
-def profile_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a profile, for editors: every key, with what it is for."""
-    schema = ProfileTable.model_json_schema(schema_generator=_Generator)
-    for table, defaults in profile_defaults().items():
-        for key, value in defaults.items():
-            schema["$defs"][table.__name__]["properties"][key]["default"] = value
-    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "A mirror profile"}
-
-
-def profile_defaults() -> dict[type[BaseModel], dict[str, Any]]:
-    """What each table's keys are when they are left out; a key without a default is not in it."""
-    mirror = {
-        key: value
-        for key, value in _table_as_toml(Mirror(name="", account="")).items()
-        if key not in ("name", "account", "filter")
-    }
-    destination = _table_as_toml(Destination(path=""))
-    del destination["path"]
-    return {
-        FilterTable: _table_as_toml(Filter()),
-        LimitTable: _table_as_toml(Limit()),
-        DestinationTable: destination,
-        MirrorTable: mirror | destination,
-        DefaultsTable: mirror | destination,
-    }

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from pydantic import BaseModel
 
-from mirror.profile import load_profile, profile_defaults, profile_schema
+from mirror.profile import load_profile, profile_schema
 from mirror.profile_tables import (
     AccountTable,
     DefaultsTable,
@@ -22,6 +22,7 @@ from mirror.profile_tables import (
     MirrorTable,
     ProfileTable,
 )
+from mirror.profile_text import profile_defaults
 from mirror.settings import GlobalSettings
 
 FOLDER = Path(__file__).parents[2] / "profiles"

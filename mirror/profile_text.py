@@ -1,0 +1,122 @@
+"""A profile's values in the words of a profile, and the JSON Schema of those words."""
+
+from dataclasses import fields
+from enum import Enum
+from typing import Any, assert_never
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from mirror.core.model import Choice, Destination, Filter, Limit, Mirror
+from mirror.profile_tables import (
+    DefaultsTable,
+    DestinationTable,
+    FilterTable,
+    LimitTable,
+    MirrorTable,
+    ProfileTable,
+)
+from mirror.secrets import (
+    MASK,
+    CommandSecret,
+    CredentialSecret,
+    EnvSecret,
+    FileSecret,
+    LiteralSecret,
+    Secret,
+)
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def masked(secret: Secret) -> object:
+    """A source in the words of a profile, without what may be secret."""
+    match secret:
+        case LiteralSecret():
+            return MASK
+        case CredentialSecret(name):
+            return {"credential": name}
+        case FileSecret(path):
+            return {"file": path}
+        case EnvSecret(name):
+            return {"env": name}
+        case CommandSecret(argv):
+            return {"command": [argv[0], *(MASK for _ in argv[1:])]}
+        case _ as never:
+            assert_never(never)
+
+
+def as_toml(value: Any) -> Any:  # noqa: ANN401 (TOML values)
+    """A value of the model in the words of a profile; what asks nothing is left out."""
+    match value:
+        case Enum():
+            return value.value
+        case Choice(values, every=every):
+            return {"all": list(values)} if every else list(values)
+        case tuple():
+            return [as_toml(item) for item in value]
+        case dict():
+            return {key: as_toml(item) for key, item in value.items()}
+        case Mirror() | Filter() | Destination() | Limit():
+            return _table_as_toml(value)
+        case _:
+            return value
+
+
+def _table_as_toml(value: Mirror | Filter | Destination | Limit) -> dict[str, Any]:
+    table = {}
+    for field in fields(value):
+        item = getattr(value, field.name)
+        if field.name == "min_free_bytes":
+            table["min_free"] = _size_text(item)
+        elif item is not None and item not in ((), {}):
+            table[field.name] = as_toml(item)
+    return table
+
+
+def _size_text(size_bytes: int) -> str | int:
+    for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes and size_bytes % factor == 0:
+            return f"{size_bytes // factor}{unit}"
+    return size_bytes
+
+
+# -- the schema ------------------------------------------------------------------------------------
+
+
+class _Generator(GenerateJsonSchema):
+    """TOML has no null: a key that may be left out is not a key that may be null."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+
+def profile_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a profile, for editors: every key, with what it is for."""
+    schema = ProfileTable.model_json_schema(schema_generator=_Generator)
+    for table, defaults in profile_defaults().items():
+        for key, value in defaults.items():
+            schema["$defs"][table.__name__]["properties"][key]["default"] = value
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "A mirror profile"}
+
+
+def profile_defaults() -> dict[type[BaseModel], dict[str, Any]]:
+    """What each table's keys are when they are left out; a key without a default is not in it."""
+    mirror = {
+        key: value
+        for key, value in _table_as_toml(Mirror(name="", account="")).items()
+        if key not in ("name", "account", "filter")
+    }
+    destination = _table_as_toml(Destination(path=""))
+    del destination["path"]
+    return {
+        FilterTable: _table_as_toml(Filter()),
+        LimitTable: _table_as_toml(Limit()),
+        DestinationTable: destination,
+        MirrorTable: mirror | destination,
+        DefaultsTable: mirror | destination,
+    }
