@@ -23,6 +23,7 @@ FIRST: Final = datetime(100, 1, 1, tzinfo=UTC)
 LAST: Final = datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
 
 PAGE_SIZE: Final = 1000  # the most that Immich gives
+_MOST_SOUGHT: Final = 1000  # one request each
 _ZONE: Final = timedelta(hours=26)  # no wall clock is further from UTC
 
 
@@ -119,7 +120,7 @@ class Walk:
     async def _missed(self, instant: datetime, seen: set[str]) -> list[Row]:
         """What pages without a defined order have lost, by the list of ids of the months around."""
         known = await self._known_at(instant)
-        if known is None or len(known - seen) > self.page_size:
+        if known is None or len(known - seen) > _MOST_SOUGHT:
             self._problem(
                 f"more than {self.page_size} assets were uploaded at once with the date {instant}, "
                 "and may not all be listed"
