@@ -1,0 +1,99 @@
+"""Where log lines go, and in which form: JSON lines unless a person is looking."""
+
+import io
+import json
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import structlog
+
+from mirror.errors import UsageError
+from mirror.events import SCHEMA_VERSION
+
+_LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class LogFile:
+    """A file that log lines are appended to; opened anew when logrotate has moved it away."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"{path}: cannot write the log there", why=error.strerror or str(error)
+            ) from error
+
+    def write(self, line: str) -> None:
+        """Append one line."""
+        if not self._path.exists():
+            self._file.close()
+            self._file = self._path.open("a", encoding="utf-8")
+        self._file.write(line + "\n")
+        self._file.flush()
+
+
+def configure(
+    *,
+    json_lines: bool,
+    level: str,
+    log_file: Path | None = None,
+    stream: TextIO | None = None,
+) -> None:
+    """Send lines of `level` and above to `stream` (stderr), and JSON lines to `log_file` as well.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    out = stream or sys.stderr
+    file = LogFile(log_file) if log_file else None
+
+    def render(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+        line = json.dumps(event, default=str)
+        if file is not None:
+            file.write(line)
+        return line if json_lines else _sentence(event)
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            _in_order,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _in_order(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """When, how grave and what first, for whoever reads the raw lines."""
+    first = {"ts": event.pop("ts"), "level": event.pop("level"), "event": event.pop("event")}
+    return {**first, "v": SCHEMA_VERSION, **event}
+
+
+def _sentence(event: Mapping[str, Any]) -> str:
+    """A line for a person: the path first, then what is said of it."""
+    known = ("path", "from_path", "reason", "error.message", "error.hint", "way_through")
+    told = [printable(str(event[name])) for name in known if event.get(name)]
+    sign = {"warning": "warning: ", "error": "error: "}.get(str(event["level"]), "")
+    return f"{sign}{event['event']}: {' | '.join(told)}" if told else f"{sign}{event['event']}"
+
+
+def printable(text: str) -> str:
+    """The text without characters that would move a terminal's cursor or hide what follows."""
+    out = io.StringIO()
+    for character in text:
+        out.write(character if character.isprintable() else repr(character)[1:-1])
+    return out.getvalue()
