@@ -15,7 +15,6 @@ from mirror.sandbox.refusals import JsonObject, Refusal, no_access, not_implemen
 from mirror.sandbox.replies import Reply, from_json
 
 ROUTES = Routes()
-_DONE = Reply(204)
 
 
 @ROUTES.add("POST", "/api/assets", "asset.upload")
@@ -84,7 +83,7 @@ def _delete(ask: Ask) -> Reply:
     """To the trash, or with `force` for good."""
     ids = _ids(ask, "asset.delete")
     (ask.library.delete if ask.object.get("force") else ask.library.trash)(*ids)
-    return _DONE
+    return Reply(204)
 
 
 @ROUTES.add("POST", "/api/trash/restore/assets", "asset.delete")
@@ -99,7 +98,7 @@ def _restore(ask: Ask) -> Reply:
 def _update_many(ask: Ask) -> Reply:
     for asset_id in _ids(ask, "asset.update"):
         _update(ask, asset_id)
-    return _DONE
+    return Reply(204)
 
 
 @ROUTES.add("PUT", "/api/assets/{id}", "asset.update")

@@ -108,7 +108,7 @@ class _Loader:
                 name=f"{owner} {name}",
                 secret=hashlib.sha256(f"{owner} {name}".encode()).hexdigest()[:43],
                 user_id=self._owner_id,
-                permissions=permissions,
+                permissions=[*permissions],
                 created_at=_SOMETIME,
                 revoked=name == "deleted",
             )

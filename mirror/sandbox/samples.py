@@ -7,7 +7,7 @@ import itertools
 import random
 import string
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -30,7 +30,7 @@ _PLACES = (
     ("Reykjavík", None, "Iceland"),
     ("Tokyo", "Tokyo", "Japan"),
 )
-_MINIMUM = ["asset.read", "asset.download"]
+_MINIMUM = ("asset.read", "asset.download")
 
 
 _BURST = 5
@@ -82,9 +82,9 @@ class _Maker:
         email = f"{name.lower()}@example.org"
         return User(self._id(), name, email, _BEGIN, is_admin=admin)
 
-    def _key(self, user: User, name: str, permissions: list[str]) -> Key:
+    def _key(self, user: User, name: str, permissions: Sequence[str]) -> Key:
         secret = "".join(self._random.choices(string.ascii_letters + string.digits, k=43))
-        return Key(self._id(), f"{user.name} {name}", secret, user.id, permissions, _BEGIN)
+        return Key(self._id(), f"{user.name} {name}", secret, user.id, [*permissions], _BEGIN)
 
     # -- assets, one at a time ---------------------------------------------------------------------
 
