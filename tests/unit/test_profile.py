@@ -780,6 +780,14 @@ def test_what_is_shown_of_everything_loads_as_the_same(load, write):
     assert "uploaded_within_days = 3" in shown
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [("0", "0"), ('"2048MiB"', '"2GiB"'), ('"1.5GiB"', '"1536MiB"'), ('"1kB"', "1000")],
+)
+def test_a_size_is_shown_in_the_largest_unit_that_fits(load, written, shown):
+    assert f"min_free = {shown}\n" in show_profile(load(MINIMAL + f"min_free = {written}\n"))
+
+
 def test_secrets_are_masked_wherever_they_may_be(load):
     shown = show_profile(load(COMMAND))
     assert '"pass"' in shown

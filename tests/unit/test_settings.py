@@ -29,7 +29,7 @@ def test_the_environment_is_read(monkeypatch):
     monkeypatch.setenv("MIRROR_LOG_FILE", "/log")
     monkeypatch.setenv("MIRROR_TRANSFERS", "3")
     monkeypatch.setenv("MIRROR_MIN_FREE", "2KiB")
-    settings = global_settings()
+    settings = global_settings(transfers=None)
     assert settings.profiles == Path("/home/me/p")
     assert (settings.log_format, settings.log_file) == ("json", Path("/log"))
     assert (settings.transfers, settings.min_free) == (3, 2048)
