@@ -260,6 +260,8 @@ def _windows(filter_: Filter, now: datetime) -> dict[str, Window]:
 def _window(after: Iterable[datetime | None], before: Iterable[datetime | None]) -> Window:
     lower = [cut(time) for time in after if time is not None]
     upper = [cut(time) for time in before if time is not None]
+    if not lower and not upper:
+        return ALWAYS
     return Window(max(lower, default=None), min(upper, default=None))
 
 
@@ -328,7 +330,7 @@ def wanted(query: Query, asset: Asset) -> bool:
         _ended(query.taken, asset.taken_at)
         and _ended(query.uploaded, asset.uploaded_at)
         and _ended(query.updated, asset.updated_at)
-        and _fold(query.file_name) in _fold(asset.original_file_name)
+        and (not query.file_name or _fold(query.file_name) in _fold(asset.original_file_name))
     )
 
 
@@ -393,7 +395,7 @@ def _exif_is(exif: Exif, name: str, value: JsonValue) -> bool:
     found = getattr(exif, _EXIF_FIELDS[name])
     if name == "description":
         return _may_hold(found or "", value)
-    return bool(found == (value or None))
+    return bool(found == (None if value == "" else value))
 
 
 _WILD: Final = re.compile(r"[%_\\]")

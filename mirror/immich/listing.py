@@ -130,11 +130,7 @@ class Listing:
         """Collect the ids that stay out; False when they may not be all."""
         try:
             for filter_ in _subtracted(self._selection, asked):
-                if self._lacks_others(filter_):
-                    self.problems.append(_OTHERS_OF_ALBUMS)
-                for query in self._queries(filter_):
-                    async for assets in self._walk(query, with_exif=needs_exif(filter_)):
-                        self._excluded.update(asset.id for asset in assets)
+                self._excluded |= await self._ids(filter_)
         except RequestError as error:
             self.problems.append(f"{error.what} {error.why}".strip())
         self._tell_failures()
@@ -143,6 +139,15 @@ class Listing:
                 0, "what is excluded cannot be listed in full, so nothing is listed"
             )
         return not self.problems
+
+    async def _ids(self, filter_: Filter) -> set[str]:
+        if self._lacks_others(filter_):
+            self.problems.append(_OTHERS_OF_ALBUMS)
+        ids: set[str] = set()
+        for query in self._queries(filter_):
+            async for assets in self._walk(query, with_exif=needs_exif(filter_)):
+                ids.update(asset.id for asset in assets)
+        return ids - await self._ids(without) if (without := _in_no_album(filter_)) else ids
 
     def _lacks_others(self, filter_: Filter) -> bool:
         # Immich 2.x leaves other people's assets out of an albumIds search.
@@ -250,10 +255,15 @@ def _is_extracted(asset: Asset) -> bool:
 
 def _subtracted(selection: Selection, asked: list[Query]) -> list[Filter]:
     subtracted = [_widened(exclude, selection.filter, asked) for exclude in selection.exclude]
-    main = selection.filter
-    if main.in_album and not by_album(main):
-        subtracted.append(replace(main, in_album=False))
-    return subtracted
+    without = _in_no_album(selection.filter)
+    return [*subtracted, without] if without else subtracted
+
+
+def _in_no_album(filter_: Filter) -> Filter | None:
+    """What `in_album = true` has to leave out: the server has no predicate for it."""
+    if not filter_.in_album or by_album(filter_):
+        return None
+    return replace(filter_, in_album=False)
 
 
 def _widened(exclude: Filter, main: Filter, asked: list[Query]) -> Filter:

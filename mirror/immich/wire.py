@@ -27,7 +27,7 @@ def instant(text: object) -> datetime | None:
         time = datetime.fromisoformat(text)
         if time.tzinfo is UTC:
             return time
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 

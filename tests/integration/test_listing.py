@@ -1,7 +1,10 @@
+import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mirror.core.model import (
     AssetType,
@@ -205,6 +208,30 @@ async def test_years_before_100_and_the_last_ones_are_listed(version: str) -> No
     assert (len(some), limited.complete) == (36, True)
 
 
+async def test_a_full_page_at_the_very_end_ends_the_walk() -> None:
+    library = empty()
+    end = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+    for number in range(20):
+        photo(library, f"{number}.jpg", end, uploaded_at=NOON + number * MS)
+    async with Sandbox(library) as sandbox:
+        listing, listed = await collect(sandbox, page_size=4)
+    assert (len(listed), listing.complete) == (20, True)
+
+
+async def test_a_server_that_does_not_go_by_dates_ends_the_walk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library = empty()
+    for number in range(50):
+        photo(library, f"{number}.jpg", NOON + number * DAY, uploaded_at=NOON + number * MS)
+    # A server that has forgotten this field of the request.
+    monkeypatch.delitem(sandbox_search._TESTS, "takenAfter")
+    async with Sandbox(library) as sandbox:
+        listing, _ = await collect(sandbox)
+    assert listing.complete is False
+    assert "not in order of their dates" in listing.problems[0]
+
+
 async def test_an_end_that_fails_is_a_problem_and_everything_else_is_listed() -> None:
     library = sample_library(30)
     async with Sandbox(library) as sandbox:
@@ -260,6 +287,37 @@ async def test_a_page_with_rows_missing_is_not_taken_for_the_last() -> None:
         sandbox.faults.hidden = {photos[3].id}
         _, listed = await collect(sandbox, page_size=10)
     assert ids(listed) == ids(photos) - {photos[3].id}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    version=st.sampled_from(["2.7.5", "3.1.0"]),
+    page_size=st.integers(1, 6),
+    # Few instants and few uploads, a fraction of a millisecond apart or a month.
+    moments=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=5, max_size=50),
+    steps=st.lists(
+        st.sampled_from([timedelta(microseconds=300), MS, 31 * DAY]), min_size=6, max_size=6
+    ),
+)
+def test_what_is_complete_lacks_nothing(
+    version: str,
+    page_size: int,
+    moments: list[tuple[int, int]],
+    steps: list[timedelta],
+) -> None:
+    library = empty(version)
+    for number, (taken, uploaded) in enumerate(moments):
+        taken_at = NOON + sum(steps[:taken], timedelta())
+        uploaded_at = NOON + sum(steps[3 : 3 + uploaded], timedelta())
+        photo(library, f"{number}.jpg", taken_at, uploaded_at=uploaded_at)
+
+    async def run() -> tuple[Listing, list[Listed]]:
+        async with Sandbox(library) as sandbox:
+            return await collect(sandbox, page_size=page_size)
+
+    listing, listed = asyncio.run(run())
+    assert ids(listed) == set(library.assets)
+    assert listing.complete is True
 
 
 # -- whose, and from where -------------------------------------------------------------------------
@@ -562,6 +620,15 @@ async def test_what_is_excluded_stays_out_from_the_archive_too(version: str) -> 
         )
     assert (ids(listed), listing.complete) == ({kept.id}, True)
     assert video.id not in ids(listed)
+
+
+async def test_what_is_in_any_album_can_be_excluded() -> None:
+    library = empty()
+    inside, outside = photo(library, "in.jpg"), photo(library, "out.jpg")
+    library.make_album("Summer", [inside.id])
+    async with Sandbox(library) as sandbox:
+        _, listed = await collect(sandbox, exclude=[Filter(in_album=True)])
+    assert ids(listed) == {outside.id}
 
 
 async def test_an_exclusion_of_the_timeline_alone_means_just_that() -> None:
