@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mirror.errors import UsageError
-from mirror.profile_values import Size, Transfers
+from mirror.profile.values import Size, Transfers
 
 
 def _expanded(path: Path) -> Path:

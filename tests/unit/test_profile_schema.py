@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from mirror.profile import load_profile, profile_schema
-from mirror.profile_tables import (
+from mirror.profile.tables import (
     AccountTable,
     DefaultsTable,
     DestinationTable,
@@ -22,7 +22,7 @@ from mirror.profile_tables import (
     MirrorTable,
     ProfileTable,
 )
-from mirror.profile_text import profile_defaults
+from mirror.profile.text import profile_defaults
 from mirror.settings import GlobalSettings
 
 FOLDER = Path(__file__).parents[2] / "profiles"

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ByteSize
 
 from mirror.core.model import Destination, Filter, Limit, Mirror, Owners, Visibility
 from mirror.errors import Problem, ProfileError
-from mirror.profile_checks import ALIASES, Raw, faults, near, trust_of
-from mirror.profile_problems import placed, validated
-from mirror.profile_tables import (
+from mirror.profile.checks import ALIASES, Raw, faults, near, trust_of
+from mirror.profile.problems import placed, validated
+from mirror.profile.tables import (
     DestinationKeys,
     DestinationTable,
     FilterTable,
@@ -28,9 +28,9 @@ from mirror.profile_tables import (
     MirrorKeys,
     ProfileTable,
 )
-from mirror.profile_text import as_toml, masked, profile_schema
+from mirror.profile.text import as_toml, masked, profile_schema
 from mirror.secrets import Secret
-from mirror.toml_positions import positions
+from mirror.profile.positions import positions
 
 __all__ = [
     "Account",

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mirror.errors import Problem
-from mirror.profile_checks import Fault, Raw, near
-from mirror.profile_tables import (
+from mirror.profile.checks import Fault, Raw, near
+from mirror.profile.tables import (
     AccountTable,
     DefaultsTable,
     DestinationTable,
@@ -24,7 +24,7 @@ from mirror.profile_tables import (
     MirrorTable,
     ProfileTable,
 )
-from mirror.toml_positions import Loc
+from mirror.profile.positions import Loc
 
 _MISSING: Final = "is missing"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror.toml_positions import Loc, positions
+from mirror.profile.positions import Loc, positions
 
 
 def leaves(value: object, loc: Loc = ()) -> Iterator[Loc]:

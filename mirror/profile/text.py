@@ -9,7 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from mirror.core.model import Choice, Destination, Filter, Limit, Mirror
-from mirror.profile_tables import (
+from mirror.profile.tables import (
     DefaultsTable,
     DestinationTable,
     FilterTable,

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from mirror.core.model import LivePhotos, NameRules, OnGone, Owners
-from mirror.profile_values import (
+from mirror.profile.values import (
     NAMED,
     After,
     ApiKey,
