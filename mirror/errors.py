@@ -275,6 +275,13 @@ class ConflictError(AssetError):
     code = "conflict"
 
 
+class IncompleteListingError(MirrorError):
+    """What was listed is not all that is selected."""
+
+    code = "incomplete"
+    exit_code = ExitCode.PARTIAL
+
+
 class InterruptedRunError(MirrorError):
     """The user, or the service manager, asked to stop."""
 

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -13,6 +14,19 @@ from mirror.errors import UsageError
 from mirror.events import SCHEMA_VERSION
 
 _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+@dataclass(slots=True)
+class _Form:
+    json_lines: bool = False
+
+
+_form = _Form()
+
+
+def are_json() -> bool:
+    """Whether stderr carries JSON lines, so that nothing else may be written to it."""
+    return _form.json_lines
 
 
 class LogFile:
@@ -54,6 +68,7 @@ def configure(
     Raises:
         UsageError: the file cannot be written.
     """
+    _form.json_lines = json_lines
     out = stream or sys.stderr
     file = LogFile(log_file) if log_file else None
 

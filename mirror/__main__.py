@@ -1,0 +1,10 @@
+"""`python -m mirror`, and the `mirror` command."""
+
+import sys
+
+from mirror.cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What the commands do between their arguments and what they print."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror.core.layout import compile_layout
+from mirror.core.model import Listed, Mirror
+from mirror.core.report import Report
+from mirror.errors import IncompleteListingError, UsageError
+from mirror.immich.listing import Listing, user_id
+from mirror.profile import Profile, all_profiles, find_profile, load_profile
+from mirror.profile.checks import near
+from mirror.select import selected
+from mirror.session import Session, told
+from mirror.settings import GlobalSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A profile and those of its mirrors that a command is about."""
+
+    profile: Profile
+    mirrors: tuple[Mirror, ...]
+
+
+def chosen(name: str, mirrors: Sequence[str], settings: GlobalSettings) -> Chosen:
+    """A profile by name and the mirrors named; all of them when none is.
+
+    Raises:
+        ProfileError: it is not there, or not right.
+        UsageError: it has no such mirror.
+    """
+    return of_file(find_profile(name, profiles_dir=settings.profiles), mirrors, settings)
+
+
+def every(settings: GlobalSettings) -> list[Path]:
+    """The files of all profiles.
+
+    Raises:
+        UsageError: there is none.
+    """
+    paths = all_profiles(profiles_dir=settings.profiles)
+    if not paths:
+        raise UsageError("there is no profile", hint="see `mirror sync --help` for where they lie")
+    return paths
+
+
+def of_file(path: Path, mirrors: Sequence[str], settings: GlobalSettings) -> Chosen:
+    """A profile by its file; otherwise as `chosen`."""
+    profile = load_profile(path, transfers=settings.transfers, min_free_bytes=settings.min_free)
+    known = {mirror.name: mirror for mirror in profile.mirrors}
+    for name in mirrors:
+        if name not in known:
+            raise UsageError(
+                f"profile {profile.name!r} has no mirror {name!r}",
+                hint=near(name, known) or f"it has {', '.join(known)}",
+            )
+    wanted = [known[name] for name in dict.fromkeys(mirrors)] or list(known.values())
+    return Chosen(profile, tuple(wanted))
+
+
+async def sync(profiles: Iterable[Chosen], session: Session) -> list[Report]:
+    """Every mirror of every profile; or their plans, when the session is dry."""
+    with told(session.options.run_id) as reports:
+        for choice in profiles:
+            reports += await session.run(choice.profile, choice.mirrors)
+    return reports
+
+
+async def listed(choice: Chosen, session: Session) -> AsyncIterator[tuple[Mirror, Listed, str]]:
+    """What the mirrors select, each asset with the path that its layout gives.
+
+    Raises:
+        MirrorError: an account cannot be used, or a listing is not complete.
+    """
+    async with AsyncExitStack() as stack:
+        for mirror in choice.mirrors:
+            client = await session.client(choice.profile.accounts[mirror.account], stack)
+            layout = compile_layout(mirror.layout, mirror.names)
+            user = await user_id(client)
+            found = await selected(mirror, layout, client, user_id=user, pins={})
+            listing = Listing(client, found.selection)
+            async for page in listing:
+                for item in page:
+                    asset, still = item.asset, item.still
+                    path = layout.video_path(still, asset) if still else layout.path(asset)
+                    yield mirror, item, path
+            if not listing.complete:
+                raise IncompleteListingError(
+                    f"the listing of mirror {mirror.name!r} is not complete",
+                    why="; ".join(listing.problems),
+                )
