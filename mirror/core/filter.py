@@ -226,8 +226,10 @@ def _check_twice(filter_: Filter) -> None:
 
 def _visibilities(filter_: Filter) -> list[Visibility]:
     said = filter_.search.get("visibility")
-    wanted = filter_.visibility if said is None else (Visibility(str(said)),)
-    return [visibility for visibility in Visibility if visibility in wanted]
+    if said is not None:
+        _visibility("search.visibility", said, ())
+        return [Visibility(str(said))]
+    return [visibility for visibility in Visibility if visibility in filter_.visibility]
 
 
 def _windows(filter_: Filter, now: datetime) -> dict[str, Window]:

@@ -121,7 +121,7 @@ class Listing:
 
     def _tell_failures(self) -> None:
         for what, count in sorted(self._failures.items()):
-            self.problems.append(f"{count} rows of the server {what}")
+            self.problems.append(f"rows of the server that {what}: {count}")
         self._failures.clear()
 
     # -- what stays out ----------------------------------------------------------------------------

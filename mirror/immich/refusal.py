@@ -118,12 +118,16 @@ def permission_missing(message: str) -> PermissionMissingError:
 
 def redirected(asked: URL, location: str) -> NotImmichError:
     """A redirect is never followed: another origin must not get the key, and POST becomes GET."""
-    target = asked.join(URL(location)) if location else None
-    if target is None:
-        return NotImmichError(f"{asked.origin()} answers with a redirect to nowhere")
+    try:
+        target = asked.join(URL(location))
+        origin = target.origin()
+    except ValueError:
+        return NotImmichError(
+            f"{asked.origin()} answers with a redirect to nowhere", why=f"Location: {location!r}"
+        )
     # The part of our own path that the target repeats is no part of the server's URL.
     common = str(target.with_query(None)).removesuffix(asked.path.partition("/api")[2])
-    wanted = common.removesuffix("/api") if common.endswith("/api") else str(target.origin())
+    wanted = common.removesuffix("/api") if common.endswith("/api") else str(origin)
     return NotImmichError(
         f"{asked.origin()} redirects to another address, which is not followed",
         why=f"it points to {target.with_query(None)}",

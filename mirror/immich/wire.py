@@ -141,20 +141,26 @@ def _needed(time: datetime | None) -> datetime:
     return time
 
 
-def _exif(raw: Row | None) -> Exif | None:
+def _exif(raw: object) -> Exif | None:
     if raw is None:
         return None
+    if not isinstance(raw, dict):
+        raise TypeError("exifInfo is no object")
     return Exif(
         size_bytes=_whole(raw.get("fileSizeInByte")),
-        make=raw.get("make") or None,
-        model=raw.get("model") or None,
-        lens_model=raw.get("lensModel") or None,
-        city=raw.get("city") or None,
-        state=raw.get("state") or None,
-        country=raw.get("country") or None,
-        description=raw.get("description") or None,
+        make=_word(raw.get("make")),
+        model=_word(raw.get("model")),
+        lens_model=_word(raw.get("lensModel")),
+        city=_word(raw.get("city")),
+        state=_word(raw.get("state")),
+        country=_word(raw.get("country")),
+        description=_word(raw.get("description")),
         rating=_whole(raw.get("rating")),
     )
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _whole(value: object) -> int | None:

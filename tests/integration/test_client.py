@@ -303,6 +303,13 @@ async def test_a_redirect_is_not_followed_and_says_what_to_write(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("location", ["http://[", "mailto:someone"])
+async def test_a_redirect_to_nowhere_says_so(immich: Immich, location: str) -> None:
+    error = await error_of(immich, replying(302, headers={"Location": location}))
+    assert isinstance(error, NotImmichError)
+    assert "redirect to nowhere" in error.what
+
+
 async def test_a_redirect_on_the_same_origin_is_not_followed_either(immich: Immich) -> None:
     immich.answer("/api/search/metadata", replying(302, headers={"Location": "/elsewhere"}))
     async with immich.client() as client:
@@ -506,6 +513,20 @@ async def test_an_original_comes_whole(immich: Immich) -> None:
         assert await original.read() == BYTES
     assert immich.asked[0].headers["Accept-Encoding"] == "identity"
     assert "Range" not in immich.asked[0].headers
+
+
+async def test_one_connection_serves_originals_one_after_the_other(immich: Immich) -> None:
+    immich.answer(ORIGINAL, media())
+    ports = set()
+    async with immich.client() as client:
+        for _ in range(3):
+            async with client.original(ID) as original:
+                async for _piece in original.chunks(1000):
+                    pass
+            transport = immich.asked[-1].transport
+            if transport is not None:
+                ports.add(transport.get_extra_info("peername")[1])
+    assert len(ports) == 1
 
 
 async def test_an_original_comes_in_pieces(immich: Immich) -> None:

@@ -601,6 +601,17 @@ async def test_a_server_that_ignores_a_filter_is_found_out(
     assert all((one.still or one.asset).is_favorite for one in listed)
 
 
+async def test_a_row_that_is_not_understood_is_left_out_and_told() -> None:
+    library = empty()
+    photo(library, "good.jpg")
+    photo(library, "evil.jpg").id = "../../etc/passwd"
+    async with Sandbox(library) as sandbox:
+        listing, listed = await collect(sandbox)
+    assert names(listed) == ["good.jpg"]
+    assert listing.complete is False
+    assert "rows of the server that are not understood" in listing.problems[0]
+
+
 # -- exclusion -------------------------------------------------------------------------------------
 
 

@@ -123,6 +123,7 @@ def test_a_visibility_in_search_is_the_only_one_asked_for() -> None:
         ),
         (Filter(in_album=False, albums=Choice((ANN,))), "in_album"),
         (Filter(people=Choice(())), "people"),
+        (Filter(search={"visibility": "locked"}), "search.visibility"),
     ],
 )
 def test_what_is_said_twice_or_says_nothing_is_refused(filter_: Filter, key: str) -> None:

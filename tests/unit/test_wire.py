@@ -97,6 +97,13 @@ def test_an_asset_with_an_impossible_date_is_still_an_asset() -> None:
     assert asset.taken_at is None
 
 
+def test_exif_of_other_types_is_unset() -> None:
+    odd = {"make": 7, "fileSizeInByte": "large", "rating": [], "city": {}}
+    exif = wire.parse_asset(ROW | {"exifInfo": odd}).exif
+    assert exif is not None
+    assert (exif.make, exif.size_bytes, exif.rating, exif.city) == (None, None, None, None)
+
+
 def test_an_unknown_type_is_other() -> None:
     assert wire.parse_asset(ROW | {"type": "HOLOGRAM"}).type is AssetType.OTHER
 
@@ -140,6 +147,7 @@ def test_a_row_without_what_every_version_sends_is_refused_and_the_field_named(k
         {"originalFileName": 7},
         {"createdAt": "infinity"},
         {"visibility": "locked"},
+        {"exifInfo": []},
     ],
 )
 def test_a_value_that_could_do_harm_or_makes_no_sense_is_refused(change: dict[str, object]) -> None:
