@@ -35,6 +35,7 @@ from mirror.immich.client import Client
 from mirror.immich.walk import PAGE_SIZE, Page, Walk
 
 _BAD_REQUEST: Final = 400
+_UNCLEAR: Final = "are not understood"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class Listing:
         self._seen: set[str] = set()
         self._excluded: set[str] = set()
         self._failures: Counter[str] = Counter()
+        self._unclear = ""
         self._live = _LivePhotos(selection.live_photos)
 
     @property
@@ -121,7 +123,8 @@ class Listing:
 
     def _tell_failures(self) -> None:
         for what, count in sorted(self._failures.items()):
-            self.problems.append(f"rows of the server that {what}: {count}")
+            example = f", first {self._unclear}" if what == _UNCLEAR else ""
+            self.problems.append(f"rows of the server that {what}: {count}{example}")
         self._failures.clear()
 
     # -- what stays out ----------------------------------------------------------------------------
@@ -183,7 +186,8 @@ class Listing:
             try:
                 yield wire.parse_asset(row)
             except NotImmichError as error:
-                self._failures[f"are not understood ({error.why})"] += 1
+                self._unclear = self._unclear or error.why
+                self._failures[_UNCLEAR] += 1
 
     def _passes(self, asset: Asset, query: Query, page: Page) -> bool:
         user_id = self._selection.user_id
