@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import argcomplete
 from rich_argparse import RawDescriptionRichHelpFormatter
@@ -136,7 +136,7 @@ def _print_plans(args: argparse.Namespace, session: "Session") -> None:
 
 
 def _list(args: argparse.Namespace) -> ExitCode:
-    from mirror import commands, render
+    from mirror import commands, logs, render
 
     choice = commands.chosen(args.profile, args.mirrors, _settings(args))
 
@@ -146,7 +146,7 @@ def _list(args: argparse.Namespace) -> ExitCode:
                 told = {"mirror": mirror.name, **render.listed_json(listed, path)}
                 print(json.dumps(told))
             else:
-                print(render.printable(path))
+                print(logs.printable(path))
 
     _run(show())
     return ExitCode.OK
@@ -350,18 +350,70 @@ def _parser() -> _Parser:
     return parser
 
 
-_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 (it has no other name)
+
+
+class _Help(NamedTuple):
+    what: str
+    example: str
+    more: str = ""
+
+
+_HELP: Final[dict[str, _Help]] = {
+    "sync": _Help(
+        "bring the destinations of a profile in line with the server",
+        "mirror sync family",
+    ),
+    "plan": _Help(
+        "show what sync would do, and change nothing",
+        "mirror plan family --full",
+    ),
+    "copy": _Help(
+        "download what a filter selects, without a profile",
+        "mirror copy --immich_api_url https://photos.example.org/api --last_days 30",
+        "Takes the options of immich-ppdl and never removes anything.",
+    ),
+    "list": _Help(
+        "list what the mirrors of a profile select",
+        "mirror list family",
+    ),
+    "demo": _Help(
+        "see it work: a sample server, a mirror, a change, a verification",
+        "mirror demo --to ~/mirror-demo",
+    ),
+    "sandbox": _Help(
+        "serve a sample Immich on loopback until stopped",
+        "mirror sandbox --assets 1000",
+        "Prints its URL and API keys as one line of JSON.",
+    ),
+    "show": _Help(
+        "print the effective profile as TOML, secrets masked",
+        "mirror profile show family",
+    ),
+    "check": _Help(
+        "check a profile, and report every problem at once",
+        "mirror profile check ./family.toml",
+    ),
+    "schema": _Help(
+        "print the JSON Schema of a profile, for editors",
+        "mirror profile schema > mirror.schema.json",
+    ),
+    "events": _Help(
+        "print the JSON Schema of a log line",
+        "mirror events --schema > events.schema.json",
+    ),
+}
 
 
 def _command(
-    commands: _Commands, name: str, run: Callable[[argparse.Namespace], ExitCode], what: str,
-    example: str, more: str = "",
-) -> _Parser:  # fmt: skip
+    commands: _Commands, name: str, run: Callable[[argparse.Namespace], ExitCode]
+) -> _Parser:
+    told = _HELP[name]
     parser = commands.add_parser(
         name,
-        help=what,
-        description=f"{what[0].upper()}{what[1:]}.{more}",
-        epilog=f"example:\n  {example}",
+        help=told.what,
+        description=f"{told.what[0].upper()}{told.what[1:]}. {told.more}".strip(),
+        epilog=f"example:\n  {told.example}",
         formatter_class=RawDescriptionRichHelpFormatter,
     )
     parser.set_defaults(run=run)
@@ -369,10 +421,7 @@ def _command(
 
 
 def _add_sync(commands: _Commands) -> None:
-    parser = _command(
-        commands, "sync", _sync, "bring the destinations of a profile in line with the server",
-        "mirror sync family",
-    )  # fmt: skip
+    parser = _command(commands, "sync", _sync)
     _add_selection(parser)
     parser.add_argument("--all", action="store_true", help="every profile that is found")
     parser.add_argument("--dry-run", action="store_true", help="only plan, as `mirror plan`")
@@ -380,29 +429,33 @@ def _add_sync(commands: _Commands) -> None:
     _add_plan_output(parser)
     once = parser.add_argument_group("once, when a run says so")
     once.add_argument(
-        "--allow-lost", type=int, default=0, metavar="N",
+        "--allow-lost",
+        type=int,
+        default=0,
+        metavar="N",
         help="download again up to N files that vanished from the disk",
-    )  # fmt: skip
+    )
     once.add_argument(
-        "--allow-removed", type=int, default=0, metavar="N",
+        "--allow-removed",
+        type=int,
+        default=0,
+        metavar="N",
         help="replace up to N files that changed on the server or on the disk",
-    )  # fmt: skip
+    )
     once.add_argument(
         "--rebind", action="store_true", help="give the destination to this user and mirror"
     )
     once.add_argument(
-        "--new-destination", action="store_true",
+        "--new-destination",
+        action="store_true",
         help="begin anew at a path whose marker is gone: a new disk",
-    )  # fmt: skip
+    )
     _add_limits(parser)
     _add_common(parser)
 
 
 def _add_plan(commands: _Commands) -> None:
-    parser = _command(
-        commands, "plan", _sync, "show what sync would do, and change nothing",
-        "mirror plan family --full",
-    )  # fmt: skip
+    parser = _command(commands, "plan", _sync)
     parser.set_defaults(dry_run=True)
     _add_selection(parser)
     parser.add_argument("--all", action="store_true", help="every profile that is found")
@@ -415,37 +468,23 @@ def _add_plan(commands: _Commands) -> None:
 
 
 def _add_copy(commands: _Commands) -> None:
-    parser = _command(
-        commands, "copy", _copy, "download what a filter selects, without a profile",
-        "mirror copy --immich_api_url https://photos.example.org/api --last_days 30"
-        " --save_to ~/photos",
-        " Takes the options of immich-ppdl and never removes anything.",
-    )  # fmt: skip
+    parser = _command(commands, "copy", _copy)
     add_copy_options(parser)
     _add_common(parser)
 
 
 def _add_list(commands: _Commands) -> None:
-    parser = _command(
-        commands, "list", _list, "list what the mirrors of a profile select", "mirror list family"
-    )
+    parser = _command(commands, "list", _list)
     _add_selection(parser, profile="PROFILE")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     _add_common(parser)
 
 
 def _add_trials(commands: _Commands) -> None:
-    demo = _command(
-        commands, "demo", _demo, "see it work: a sample server, a mirror, a change, a verification",
-        "mirror demo --to ~/mirror-demo",
-    )  # fmt: skip
+    demo = _command(commands, "demo", _demo)
     demo.add_argument("--to", type=Path, metavar="DIR", help="where to keep it")
     _add_common(demo)
-    sandbox = _command(
-        commands, "sandbox", _sandbox, "serve a sample Immich on loopback until stopped",
-        "mirror sandbox --assets 1000",
-        " Prints its URL and API keys as one line of JSON.",
-    )  # fmt: skip
+    sandbox = _command(commands, "sandbox", _sandbox)
     sandbox.add_argument("--port", type=int, default=0, help="default: any free one")
     sandbox.add_argument("--assets", type=int, default=60, metavar="N", help="default: 60")
     sandbox.add_argument("--seed", type=int, default=0, metavar="N", help="another sample")
@@ -465,29 +504,17 @@ def _add_profile(commands: _Commands) -> None:
         formatter_class=RawDescriptionRichHelpFormatter,
     )
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    show = _command(
-        actions, "show", _profile_show, "print the effective profile as TOML, secrets masked",
-        "mirror profile show family",
-    )  # fmt: skip
-    check = _command(
-        actions, "check", _profile_check, "check a profile, and report every problem at once",
-        "mirror profile check ./family.toml",
-    )  # fmt: skip
+    show = _command(actions, "show", _profile_show)
+    check = _command(actions, "check", _profile_check)
     for action in (show, check):
         action.add_argument("profile", metavar="PROFILE", help="a name, or a path")
         _add_lookup(action)
         _add_common(action)
-    _command(
-        actions, "schema", _profile_schema, "print the JSON Schema of a profile, for editors",
-        "mirror profile schema > mirror.schema.json",
-    )  # fmt: skip
+    _command(actions, "schema", _profile_schema)
 
 
 def _add_events(commands: _Commands) -> None:
-    parser = _command(
-        commands, "events", _events, "print the JSON Schema of a log line",
-        "mirror events --schema > events.schema.json",
-    )  # fmt: skip
+    parser = _command(commands, "events", _events)
     parser.add_argument("--schema", action="store_true", required=True, help="the only choice")
 
 
@@ -523,6 +550,7 @@ def _add_common(parser: _Parser) -> None:
     group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     group.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
     group.add_argument(
-        "--allow-unknown-server", action="store_true",
+        "--allow-unknown-server",
+        action="store_true",
         help="go on with a major version that is not known",
-    )  # fmt: skip
+    )

@@ -65,8 +65,8 @@ async def sync(profiles: Iterable[Chosen], session: Session) -> list[Report]:
     """Every mirror of every profile; or their plans, when the session is dry."""
     with told(session.options.run_id) as reports:
         for choice in profiles:
-            reports += await session.run(choice.profile, choice.mirrors)
-    return reports
+            reports.extend(await session.run(choice.profile, choice.mirrors))
+        return reports
 
 
 async def listed(choice: Chosen, session: Session) -> AsyncIterator[tuple[Mirror, Listed, str]]:

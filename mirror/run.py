@@ -39,7 +39,7 @@ class Options:
     dry: bool = False
     rebind: bool = False
     new_destination: bool = False
-    allowed: Allowed = Allowed()
+    allowed: Allowed = field(default_factory=Allowed)
     removes: bool = True  # False: `copy`, where several selections share a destination
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from mirror.core import checksum
-from mirror.core.allocate import names_of
+from mirror.core.allocate import ancestors, names_of
 from mirror.core.compare import Comparison, compare
 from mirror.core.layout import Layout, fold
 from mirror.core.model import Asset, Disk, Entry, EntryKind, Listed, Row, RowState
@@ -218,9 +218,7 @@ class Surveyor:
             and not wanted.isdisjoint(names[item.listed.asset.id])
         ]
         await self._ask_heads(external)
-        for key, entries in (await self._hashed_groups(foreign, wanted)).items():
-            foreign[key] = entries
-        return foreign
+        return foreign | await self._hashed_groups(foreign, wanted)
 
     async def _hashed_groups(
         self, foreign: dict[str, tuple[Entry, ...]], keys: Iterable[str]
@@ -341,8 +339,4 @@ def _lies(digest: bytes, keys: Iterable[str], foreign: dict[str, tuple[Entry, ..
 
 def _with_ancestors(groups: Iterable[set[str]]) -> set[str]:
     keys = set().union(*groups)
-    for key in list(keys):
-        while "/" in key:
-            key = key.rpartition("/")[0]
-            keys.add(key)
-    return keys
+    return keys.union(*(ancestors(key) for key in keys))

@@ -62,7 +62,8 @@ def names_of(base: str, lead_id: str, asset_id: str) -> tuple[str, ...]:
     return (*candidates(base, lead_id), *candidates(base, asset_id))
 
 
-def _ancestors(key: str) -> Iterator[str]:
+def ancestors(key: str) -> Iterator[str]:
+    """The folders above a key, the nearest first."""
     while "/" in key:
         key = key.rpartition("/")[0]
         yield key
@@ -139,7 +140,7 @@ class _Board:
     def take(self, claim: Claim, path: str) -> None:
         key = fold(path)
         self._taken.add(key)
-        self._folders.update(_ancestors(key))
+        self._folders.update(ancestors(key))
         self.paths[claim.asset.id] = path
 
     def take_all(self, unit: Sequence[Claim], paths: Sequence[str]) -> bool:
@@ -170,7 +171,7 @@ class _Board:
             return False
         if key in self._disk.foreign and not self._lies_at(claim, key):
             return False
-        return not any(self._is_file(above, claim) for above in _ancestors(key))
+        return not any(self._is_file(above, claim) for above in ancestors(key))
 
     def _is_held(self, key: str, claim: Claim) -> bool:
         holder = self._disk.holders.get(key)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ByteSize
 from mirror.core.model import Destination, Filter, Limit, Mirror, Owners, Visibility
 from mirror.errors import Problem, ProfileError
 from mirror.profile.checks import ALIASES, Raw, faults, near, trust_of
+from mirror.profile.positions import positions
 from mirror.profile.problems import placed, validated
 from mirror.profile.tables import (
     DestinationKeys,
@@ -30,7 +31,6 @@ from mirror.profile.tables import (
 )
 from mirror.profile.text import as_toml, masked, profile_schema
 from mirror.secrets import Secret
-from mirror.profile.positions import positions
 
 __all__ = [
     "Account",

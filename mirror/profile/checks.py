@@ -14,8 +14,8 @@ from typing import Any, Final
 from mirror.core.filter import typed_key
 from mirror.core.layout import LayoutError, compile_layout
 from mirror.core.model import Mirror, NameRules
-from mirror.profile.values import absolute_path
 from mirror.profile.positions import Loc
+from mirror.profile.values import absolute_path
 
 Raw = dict[str, Any]  # what tomllib reads
 

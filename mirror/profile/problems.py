@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from mirror.errors import Problem
 from mirror.profile.checks import Fault, Raw, near
+from mirror.profile.positions import Loc
 from mirror.profile.tables import (
     AccountTable,
     DefaultsTable,
@@ -24,7 +25,6 @@ from mirror.profile.tables import (
     MirrorTable,
     ProfileTable,
 )
-from mirror.profile.positions import Loc
 
 _MISSING: Final = "is missing"
 
