@@ -196,6 +196,8 @@ class Listing:
             if user_id is None:
                 self._failures["have an owner, and it is not known who the key's user is"] += 1
             return False
+        if not own and user_id is not None and _is_withheld(asset, query):
+            return False
         if not page.dated:
             query = replace(query, taken=ALWAYS)
         failing = recheck(query, asset, own=own)
@@ -246,6 +248,17 @@ class _LivePhotos:
     def left_over(self) -> list[Listed]:
         """Stills whose video did not come."""
         return [Listed(still) for stills in self._held.values() for still in stills]
+
+
+def _is_withheld(asset: Asset, query: Query) -> bool:
+    """Whether another's asset is listed and yet no key may read it.
+
+    Source: Immich 3.1.0 lists what a partner archived or trashed and answers 404 for its original;
+    what is archived in a shared album can be read.
+    """
+    return asset.is_trashed or (
+        asset.visibility is Visibility.ARCHIVE and "albumIds" not in query.fields
+    )
 
 
 def _is_extracted(asset: Asset) -> bool:

@@ -16,7 +16,7 @@ from mirror.core.model import (
     Owners,
     Visibility,
 )
-from mirror.errors import OtherAccountError, ProfileError, RequestError
+from mirror.errors import OtherAccountError, ProfileError, RequestError, UnavailableError
 from mirror.immich.client import Client
 from mirror.immich.listing import Listing, Selection, user_id
 from mirror.immich.retry import RetryPolicy
@@ -332,6 +332,27 @@ async def test_partners_photos_are_listed_only_for_anyone(version: str) -> None:
         listing, all_of_them = await collect(sandbox, Filter(owners=Owners.ANYONE))
     assert {one.asset.owner_id for one in mine} == {library.owner_id}
     assert ids(all_of_them) - ids(mine) == ids(library.own(partner))
+    assert listing.complete is True
+
+
+async def test_what_a_partner_put_away_is_not_listed_because_it_cannot_be_read() -> None:
+    library = sample_library(60)
+    (partner,) = library.users.keys() - {library.owner_id}
+    shown, archived, trashed, shared = list(library.own(partner))
+    library.archive(archived.id, shared.id)
+    library.trash(trashed.id)
+    album = library.make_album("Ours", [shared.id])
+    anyone = Filter(owners=Owners.ANYONE, visibility=EVERYTHING, search={"withDeleted": True})
+    in_album = Filter(owners=Owners.ANYONE, visibility=EVERYTHING, albums=Choice((album.id,)))
+    async with Sandbox(library) as sandbox:
+        listing, listed = await collect(sandbox, anyone)
+        _, from_album = await collect(sandbox, in_album)
+        async with client_of(sandbox) as client:
+            with pytest.raises(UnavailableError):
+                await client.original_head(archived.id)
+            assert (await client.original_head(shared.id)).size_bytes
+    assert ids(listed) & ids(library.own(partner)) == {shown.id}
+    assert ids(from_album) == {shared.id}
     assert listing.complete is True
 
 
