@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from mirror.sandbox import validation
 from mirror.sandbox.faults import Faults
 from mirror.sandbox.library import Library
-from mirror.sandbox.records import Album, Key, StoredAsset, User
+from mirror.sandbox.records import LOCKED, Album, Key, StoredAsset, User
 from mirror.sandbox.refusals import JsonObject, Refusal, no_access, not_a_uuid
 from mirror.sandbox.replies import Reply
 
@@ -65,8 +65,29 @@ class Ask:
         """`true` or `false` in the query, None if it is not there."""
         value = self.query.get(name)
         if value not in {None, "true", "false"}:
-            raise Refusal(400, [f"{name} must be a boolean value"])
+            raise self.bad_query(f"{name} must be a boolean value")
         return None if value is None else value == "true"
+
+    def number(self, name: str, default: int, *, highest: int) -> int:
+        """A count in the query, from 1."""
+        text = self.query.get(name, str(default))
+        if not text.isdecimal() or not 1 <= int(text) <= highest:
+            raise self.bad_query(f"{name} must be a number from 1 to {highest}")
+        return int(text)
+
+    def visibility(self) -> str | None:
+        """What the query asks for; never the locked folder."""
+        wanted = {name: self.query[name] for name in ("visibility",) if name in self.query}
+        visibility = validation.read(wanted, modern=self.modern).get("visibility")
+        if visibility == LOCKED:
+            raise Refusal(401, "Elevated permission is required")
+        return visibility
+
+    def bad_query(self, text: str) -> Refusal:
+        """A query that is no valid one; the words are not the server's."""
+        if self.modern:
+            return Refusal(400, "Validation failed", issues=[{"message": text}])
+        return Refusal(400, [text])
 
     @property
     def object(self) -> JsonObject:

@@ -26,6 +26,7 @@ def _upload(ask: Ask) -> Reply:
     name = str(ask.object.get("filename") or file.name)
     if media.mime_type_of(name) == "application/octet-stream":
         raise Refusal(400, f"Unsupported file type {media.extension(name).lower()}")
+    devices = _devices(ask)
     taken_at, modified_at = _moment(ask, "fileCreatedAt"), _moment(ask, "fileModifiedAt")
     content = Fixed(file.data)
     twin = ask.library.twin(ask.user_id, content.sha1)
@@ -41,7 +42,18 @@ def _upload(ask: Ask) -> Reply:
         is_favorite=ask.object.get("isFavorite") == "true",
         live_photo_video_id=_video_id(ask),
     )
+    asset.device_id, asset.device_asset_id = devices
     return from_json({"id": asset.id, "status": "created"}, 201)
+
+
+def _devices(ask: Ask) -> tuple[str, str]:
+    """Two fields that 2.x requires and 3.x has forgotten."""
+    names = ("deviceId", "deviceAssetId")
+    missing = [name for name in names if not isinstance(ask.object.get(name), str)]
+    if missing and not ask.modern:
+        raise Refusal(400, [f"{name} must be a string" for name in missing])
+    device_id, device_asset_id = (str(ask.object.get(name, "")) for name in names)
+    return device_id, device_asset_id
 
 
 def _moment(ask: Ask, name: str) -> datetime:

@@ -117,7 +117,9 @@ class Faults:
     maintenance: bool = False
     disk_lost: bool = False  # no original can be read
     lost_files: set[str] = field(default_factory=set)  # nor these, by asset id
-    hidden: set[str] = field(default_factory=set)  # assets that searches do not find
+    hidden: set[str] = field(default_factory=set)  # assets that searches find by their id alone
+    # Assets of a date that JSON cannot say, such as 0044 BC: their page is a 500, and so are they.
+    undatable: set[str] = field(default_factory=set)
     repeated: set[str] = field(default_factory=set)  # assets that a page lists twice
     short_pages: int = 0  # rows missing at the end of every page, which says there are no more
 

@@ -1,7 +1,6 @@
 """What the server makes of a file's name and bytes."""
 
 from datetime import datetime, timedelta
-from pathlib import PurePosixPath
 
 from mirror.core.model import AssetType
 from mirror.sandbox import dates
@@ -65,7 +64,8 @@ _EXIF: JsonObject = dict.fromkeys(
 
 def extension(name: str) -> str:
     """With its dot, as written; empty for `.jpg` alone."""
-    return PurePosixPath(name).suffix
+    stem, dot, ending = name.rpartition("/")[2].rpartition(".")
+    return dot + ending if stem else ""
 
 
 def mime_type_of(name: str) -> str:

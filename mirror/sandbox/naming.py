@@ -37,11 +37,17 @@ def _one_album(ask: Ask) -> Reply:
 
 @ROUTES.add("GET", "/api/people", "person.read")
 def _people(ask: Ask) -> Reply:
-    """Those with a name or enough faces, the most seen first; hidden ones only when asked for."""
-    own = [person for person in ask.library.people.values() if person.owner_id == ask.user_id]
+    """Those with a name or enough faces, the most seen first; hidden ones only when asked for.
+
+    Who is on no photo of the timeline is not there at all.
+    """
     seen = Counter(
-        person_id for asset in ask.library.own(ask.user_id) for person_id in asset.person_ids
+        person_id
+        for asset in ask.library.own(ask.user_id)
+        if asset.visibility == "timeline" and not asset.trashed
+        for person_id in asset.person_ids
     )
+    own = [person for person in ask.library.people.values() if person.id in seen]
     shown = [
         person
         for person in own
@@ -49,7 +55,7 @@ def _people(ask: Ask) -> Reply:
         and (ask.flag("withHidden") or not person.is_hidden)
     ]
     shown.sort(key=lambda p: (p.is_hidden, not p.is_favorite, not p.name, -seen[p.id], p.name))
-    page, size = int(ask.query.get("page", 1)), int(ask.query.get("size", 500))
+    page, size = ask.number("page", 1, highest=1 << 31), ask.number("size", 500, highest=1000)
     return from_json(
         {
             "people": [answers.person(person) for person in shown[(page - 1) * size : page * size]],

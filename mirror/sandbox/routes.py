@@ -1,11 +1,12 @@
 """Every route of the API that the sandbox answers."""
 
-from mirror.sandbox import about, changes, listing, naming, single
+from mirror.sandbox import about, changes, listing, naming, single, timeline
 from mirror.sandbox.asking import Route
 
 ROUTES: tuple[Route, ...] = (
     *about.ROUTES,
-    *listing.ROUTES,  # /assets/statistics before /assets/{id}
+    *listing.ROUTES,
+    *timeline.ROUTES,  # /assets/statistics before /assets/{id}
     *single.ROUTES,
     *naming.ROUTES,
     *changes.ROUTES,

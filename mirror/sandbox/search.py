@@ -8,7 +8,7 @@ import binascii
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,15 +37,21 @@ def find(library: Library, user_id: str, fields: JsonObject) -> Iterator[StoredA
     Raises:
         Refusal: they ask for the locked folder (401) or for an album of others (400).
     """
-    tests = [*_scope(library, user_id, fields), *_tests(library, fields)]
-    return (asset for asset in library.assets.values() if all(test(asset) for test in tests))
+    found = iter(library.assets.values())
+    for test in (*_scope(library, user_id, fields), *_tests(library, fields)):
+        found = filter(test, found)
+    return found
 
 
-def page(library: Library, user_id: str, fields: JsonObject) -> Page:
-    """One page in the server's order."""
+def page(
+    library: Library, user_id: str, fields: JsonObject, *, hidden: Collection[str] = ()
+) -> Page:
+    """One page in the server's order; `hidden` assets are found by their id alone."""
     size, number = fields.get("size") or DEFAULT_SIZE, fields.get("page") or 1
     start, end = (number - 1) * size, number * size
     found = list(find(library, user_id, fields))
+    if hidden and "id" not in fields:
+        found = [asset for asset in found if asset.id not in hidden]
     found.sort(key=_order(library, end), reverse=fields.get("order") != "asc")
     return Page(found[start:end], number + 1 if len(found) > end else None)
 

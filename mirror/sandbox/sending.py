@@ -1,5 +1,7 @@
 """One answer on its way out, and what goes wrong with it."""
 
+from contextlib import suppress
+
 from aiohttp import web
 
 from mirror.sandbox.content import BLOCK_BYTES, Fixed
@@ -41,8 +43,9 @@ class Sending:
             return response
         if reply.size_bytes <= BLOCK_BYTES and not self._effects:
             return self._at_once(reply)
-        await response.prepare(self._request)
-        await self._write(response, reply)
+        with suppress(ConnectionError):  # whoever asked may go at any time
+            await response.prepare(self._request)
+            await self._write(response, reply)
         return response
 
     async def _before(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import format_datetime
@@ -12,6 +13,7 @@ from typing import Any, Self
 
 from aiohttp import BodyPartReader, web
 
+from mirror.events import Event, emit
 from mirror.sandbox import routes
 from mirror.sandbox.asking import Ask, Upload
 from mirror.sandbox.faults import Faults
@@ -35,6 +37,7 @@ class Request:
     range: str | None
     status: int  # 0: cut before an answer
     sent_bytes: int  # of the body
+    duration_ms: float
 
     @property
     def original_of(self) -> str | None:
@@ -46,8 +49,16 @@ class Request:
 class Sandbox:
     """A sample Immich server, from `async with` to its end."""
 
-    def __init__(self, library: Library, *, port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        library: Library,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        on_request: Callable[[Request], None] | None = None,
+    ) -> None:
         self.library = library
+        self._on_request = on_request
         self.faults = Faults()
         self.requests: list[Request] = []
         self.url = ""
@@ -83,7 +94,7 @@ class Sandbox:
         )
 
     async def __aenter__(self) -> Self:
-        server = web.Server(self._serve, keepalive_timeout=KEEP_ALIVE_S)
+        server = web.Server(self._serve, keepalive_timeout=KEEP_ALIVE_S, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)
@@ -104,6 +115,7 @@ class Sandbox:
     # -- one request -------------------------------------------------------------------------------
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        began_s = time.monotonic()
         key = self._key_sent(request)
         name = key.name.rpartition(" ")[2] if key else None
         effects = self.faults.striking(request.method, request.path, name)
@@ -114,17 +126,23 @@ class Sandbox:
             self._stamp(reply, correlation_id)
             return await sending.send(reply)
         finally:
-            self.requests.append(
+            self._log(
                 Request(
-                    request.method,
-                    request.path,
-                    dict(request.query),
-                    name,
-                    request.headers.get("Range"),
-                    sending.status,
-                    sending.sent_bytes,
+                    method=request.method,
+                    path=request.path,
+                    query=dict(request.query),
+                    key=name,
+                    range=request.headers.get("Range"),
+                    status=sending.status,
+                    sent_bytes=sending.sent_bytes,
+                    duration_ms=round(1000 * (time.monotonic() - began_s), 3),
                 )
             )
+
+    def _log(self, request: Request) -> None:
+        self.requests.append(request)
+        if self._on_request is not None:
+            self._on_request(request)
 
     def _stamp(self, reply: Reply, correlation_id: str) -> None:
         modern = self.library.dialect.modern
@@ -271,7 +289,19 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with Sandbox(library, port=port, host=host) as sandbox:
+    async with Sandbox(library, port=port, host=host, on_request=_emit) as sandbox:
         keys = {name: sandbox.api_keys[name] for name in ("minimum", "all")}
         ready({"url": sandbox.url, "api_keys": keys, "owner_id": sandbox.owner_id})
         await stopped.wait()
+
+
+def _emit(request: Request) -> None:
+    """The path alone: a query may hold a key."""
+    emit(
+        "debug",
+        Event.SANDBOX_REQUEST,
+        method=request.method,
+        url=request.path,
+        status=request.status,
+        duration_ms=request.duration_ms,
+    )

@@ -11,7 +11,10 @@ ROUTES = Routes()
 
 @ROUTES.add("GET", "/api/assets/{id}", "asset.read")
 def _asset(ask: Ask) -> Reply:
-    return from_json(answers.detailed(ask.library, ask.asset(), ask.user_id))
+    asset = ask.asset()
+    if asset.id in ask.faults.undatable:
+        raise Refusal(500, "Internal server error")
+    return from_json(answers.detailed(ask.library, asset, ask.user_id))
 
 
 @ROUTES.add("GET", "/api/assets/{id}/original", "asset.download")

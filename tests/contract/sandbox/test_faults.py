@@ -172,3 +172,28 @@ async def test_a_rule_for_one_key_leaves_the_others_alone():
         async with client.ask("GET", "/api/server/ping") as response:
             assert response.status == 500
         assert (await client.json("GET", "/api/server/ping", key="all"))[0] == 200
+
+
+async def test_a_date_that_json_cannot_say_breaks_its_page_and_itself_but_not_its_original():
+    async with connected() as client:
+        whole = await client.ids(visibility="timeline")
+        client.sandbox.faults.undatable = {whole[5]}
+        search = {"visibility": "timeline", "size": 5}
+        for page, status in ((1, 200), (2, 500), (3, 200)):
+            body = search | {"page": page}
+            assert (await client.json("POST", "/api/search/metadata", json=body))[0] == status
+        assert (await client.json("GET", f"/api/assets/{whole[5]}"))[0] == 500
+        assert (await client.body(original(whole[5])))[0] == 200
+        assert (await client.json("GET", "/api/timeline/buckets"))[0] == 200
+
+
+async def test_a_client_that_leaves_does_no_harm(caplog):
+    async with connected() as client:
+        asset = client.library.upload("huge.mp4", Filler(b"huge", 50_000_000))
+        async with client.ask("GET", original(asset.id)) as response:
+            await response.content.readexactly(1000)
+            response.close()
+        assert (await client.json("GET", "/api/server/ping"))[0] == 200
+    (left,) = (r for r in client.sandbox.requests if r.original_of == asset.id)
+    assert left.sent_bytes < 50_000_000
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -194,3 +194,112 @@ async def test_the_date_header_is_the_librarys_clock():
     library.clock = lambda: TIED + timedelta(days=1)
     async with connected(library) as client, client.ask("GET", "/api/server/ping") as response:
         assert response.headers["Date"] == "Thu, 02 Jan 2020 00:00:00 GMT"
+
+
+async def test_a_partner_outside_the_timeline_is_not_listed_but_can_be_read():
+    async with connected() as client:
+        me = client.sandbox.owner_id
+        (partner,) = client.library.partners_of(me)
+        theirs = next(client.library.own(partner))
+        client.library.share(partner, me, in_timeline=False)
+        assert theirs.id not in await client.ids()
+        assert (await client.json("GET", f"/api/assets/{theirs.id}"))[0] == 200
+
+
+async def test_an_albums_search_lifts_the_owner_scope_only_on_3():
+    for version, found in (("3.1.0", 1), ("2.7.5", 0)):
+        async with connected(sample_library(version=version)) as client:
+            me = client.sandbox.owner_id
+            (partner,) = client.library.partners_of(me)
+            theirs = next(client.library.own(partner))
+            album = client.library.make_album("Theirs", [theirs.id], owner_id=partner)
+            album.members[me] = "viewer"
+            client.library.unshare(partner, me)
+            assert len(await client.ids(albumIds=[album.id])) == found
+            body = {"albumIds": [album.id]}
+            answer = await client.json("POST", "/api/search/statistics", key="all", json=body)
+            assert answer == (200, {"total": 0})
+
+
+async def test_people_are_shown_to_the_owner_alone():
+    async with connected() as client:
+        (partner,) = client.library.partners_of(client.sandbox.owner_id)
+        theirs = next(client.library.own(partner))
+        client.library.make_person("Zoe", theirs.id, owner_id=partner)
+        _, answer = await client.json("GET", f"/api/assets/{theirs.id}")
+        assert answer["people"] == []
+        mine = next(client.library.own())
+        client.library.make_person("Zoe", mine.id)
+        _, answer = await client.json("GET", f"/api/assets/{mine.id}")
+        assert "Zoe" in {person["name"] for person in answer["people"]}
+
+
+async def test_people_come_in_pages():
+    library = sample_library(0)
+    names = [f"P{number}" for number in range(5)]
+    for name in names:
+        library.make_person(name, library.upload(f"{name}.jpg", name.encode()).id)
+    async with connected(library) as client:
+        found = []
+        for number in (1, 2, 3):
+            path = f"/api/people?size=2&page={number}"
+            _, answer = await client.json("GET", path, key="all")
+            found += [person["name"] for person in answer["people"]]
+            assert answer["hasNextPage"] is (number < 3)
+        assert found == names
+        assert (await client.json("GET", "/api/people?size=1001", key="all"))[0] == 400
+
+
+async def test_counts_agree_with_the_listing():
+    async with connected(sample_library(200)) as client:
+        rows = await client.page(visibility="timeline", size=1000)
+        own = [row for row in rows["items"] if row["ownerId"] == client.sandbox.owner_id]
+        fields = {"visibility": "timeline"}
+        answer = await client.json("POST", "/api/search/statistics", key="all", json=fields)
+        assert answer == (200, {"total": len(rows["items"])})
+        path = "/api/assets/statistics?visibility=timeline"
+        _, counts = await client.json("GET", path, key="all")
+        assert counts["total"] == len(own) == counts["images"] + counts["videos"]
+
+
+async def test_downloads_are_counted_with_the_videos_of_live_photos():
+    async with connected() as client:
+        still = client.library.named("IMG_5000.HEIC")
+        video = client.library.named("IMG_5000.MOV")
+        body = {"assetIds": [still.id]}
+        status, answer = await client.json("POST", "/api/download/info", json=body)
+        size = still.content.size_bytes + video.content.size_bytes
+        ids = [still.id, video.id]
+        assert (status, answer) == (
+            201,
+            {"totalSize": size, "archives": [{"size": size, "assetIds": ids}]},
+        )
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["visibility=everything", "withPartners=1", "isFavorite=yes", "withPartners=true"],
+)
+async def test_a_timeline_query_that_makes_no_sense_is_refused(query):
+    async with connected(sample_library(0)) as client:
+        assert (await client.json("GET", f"/api/timeline/buckets?{query}"))[0] == 400
+
+
+async def test_the_locked_folder_is_a_401_that_does_not_mean_the_key():
+    async with connected(sample_library(0)) as client:
+        locked = (401, {"message": "Elevated permission is required"})
+        assert await client.json("GET", "/api/timeline/buckets?visibility=locked") == locked
+        body = {"visibility": "locked"}
+        assert await client.json("POST", "/api/search/metadata", json=body) == locked
+
+
+async def test_an_unchanged_json_answer_is_a_304():
+    async with connected() as client:
+        path = "/api/timeline/buckets"
+        async with client.ask("GET", path) as response:
+            headers = {"If-None-Match": response.headers["ETag"]}
+        async with client.ask("GET", path, headers=headers) as response:
+            assert (response.status, await response.read()) == (304, b"")
+        client.library.trash(next(client.library.own()).id)
+        async with client.ask("GET", path, headers=headers) as response:
+            assert response.status == 200
