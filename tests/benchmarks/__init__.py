@@ -1,0 +1,1 @@
+"""Ratios against real tools, in one run; never part of the tests."""
