@@ -23,7 +23,14 @@ from rich_argparse import RawDescriptionRichHelpFormatter
 
 from mirror import __version__
 from mirror.copy_options import add_copy_options
-from mirror.errors import ExitCode, InterruptedRunError, MirrorError, UsageError, worst
+from mirror.errors import (
+    ExitCode,
+    InternalError,
+    InterruptedRunError,
+    MirrorError,
+    UsageError,
+    worst,
+)
 
 if TYPE_CHECKING:
     from mirror.commands import Chosen
@@ -57,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ExitCode.PARTIAL)
 
 
-def _internal(error: Exception) -> MirrorError:
-    return MirrorError(
+def _internal(error: Exception) -> InternalError:
+    return InternalError(
         f"{type(error).__name__}: {error}",
         why="this is a fault of mirror itself; what was done before it is consistent",
         hint="run again with MIRROR_TRACEBACK=1 and report what it prints",

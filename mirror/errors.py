@@ -282,6 +282,13 @@ class IncompleteListingError(MirrorError):
     exit_code = ExitCode.PARTIAL
 
 
+class InternalError(MirrorError):
+    """A fault of this program."""
+
+    code = "internal"
+    exit_code = ExitCode.PARTIAL
+
+
 class InterruptedRunError(MirrorError):
     """The user, or the service manager, asked to stop."""
 
