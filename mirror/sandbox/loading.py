@@ -20,6 +20,7 @@ from mirror.sandbox import dates, dialect, images
 from mirror.sandbox.content import Content, Filler
 from mirror.sandbox.library import Library
 from mirror.sandbox.records import (
+    MINIMUM,
     Album,
     Key,
     Partner,
@@ -102,7 +103,8 @@ class _Loader:
             )
 
     def _keys(self, owner: str) -> Iterator[Key]:
-        for name, permissions in self._recorded["keys"].items():
+        permissions_by_name = {"minimum": MINIMUM, "all": ["all"]} | self._recorded["keys"]
+        for name, permissions in permissions_by_name.items():
             yield Key(
                 id=made_up_id(owner, name),
                 name=f"{owner} {name}",

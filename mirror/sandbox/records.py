@@ -12,6 +12,7 @@ from mirror.core.model import AssetType
 from mirror.sandbox.content import Content
 from mirror.sandbox.refusals import JsonObject
 
+MINIMUM = ("asset.read", "asset.download")  # what a mirror needs
 LOCKED = "locked"  # the visibility that no API key may see; the other three are core.model's
 
 

@@ -14,7 +14,17 @@ from functools import partial
 from mirror.sandbox import dialect, images, media
 from mirror.sandbox.content import Content, Made
 from mirror.sandbox.library import Library, new_asset
-from mirror.sandbox.records import Album, Key, Partner, Person, Stack, StoredAsset, Tag, User
+from mirror.sandbox.records import (
+    MINIMUM,
+    Album,
+    Key,
+    Partner,
+    Person,
+    Stack,
+    StoredAsset,
+    Tag,
+    User,
+)
 
 _BEGIN = datetime(2019, 1, 5, 9, 30, tzinfo=UTC)
 _UPLOADED = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -30,7 +40,6 @@ _PLACES = (
     ("Reykjavík", None, "Iceland"),
     ("Tokyo", "Tokyo", "Japan"),
 )
-_MINIMUM = ("asset.read", "asset.download")
 
 
 _BURST = 5
@@ -63,7 +72,7 @@ class _Maker:
             dialect=dialect.parse(version),
             owner_id=me.id,
             users={me.id: me, partner.id: partner},
-            keys=[self._key(me, "minimum", _MINIMUM), self._key(me, "all", ["all"])],
+            keys=[self._key(me, "minimum", MINIMUM), self._key(me, "all", ["all"])],
             partners=[Partner(partner.id, me.id)],
         )
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from aiohttp import BodyPartReader, web
 
+from mirror.errors import UsageError
 from mirror.events import Event, emit
 from mirror.sandbox import routes
 from mirror.sandbox.asking import Ask, Upload
@@ -94,11 +95,20 @@ class Sandbox:
         )
 
     async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            UsageError: the port is taken.
+        """
         server = web.Server(self._serve, keepalive_timeout=KEEP_ALIVE_S, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        await site.start()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            what = f"the sandbox cannot listen on {self._host}:{self._port}"
+            raise UsageError(what, why=str(error), hint="port 0 finds a free one") from error
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"
         return self
@@ -283,7 +293,7 @@ async def serve(
     """Run until SIGTERM or SIGINT; `ready` is given what a client needs to begin.
 
     Raises:
-        OSError: the port is taken.
+        UsageError: the port is taken.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -7,7 +7,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mirror.sandbox import sample_library, serve
+from mirror.errors import UsageError
+from mirror.sandbox import Sandbox, load_library, sample_library, serve
 from mirror.sandbox.images import jpeg
 from tests.contract.sandbox.client import Client, connected, original
 
@@ -190,3 +191,43 @@ async def test_it_serves_until_it_is_told_to_stop():
         assert (await response.json())["permissions"] == ["asset.read", "asset.download"]
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(running, timeout=5)
+
+
+async def test_a_taken_port_is_said_so():
+    async with connected() as client:
+        port = int(client.sandbox.url.rpartition(":")[2])
+        with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}"):
+            async with Sandbox(sample_library(0), port=port):
+                pass
+
+
+async def test_uploads_to_2_must_name_their_device():
+    async with connected(sample_library(version="2.7.5")) as client:
+        status, answer = await upload(client)
+        assert (status, answer["message"][0]) == (400, "deviceId must be a string")
+        assert (await upload(client, deviceId="x", deviceAssetId="y"))[0] == 201
+        assert len(await client.ids(deviceId="x", visibility="timeline")) == 1
+
+
+async def test_a_long_json_answer_is_compressed_for_whoever_can_read_it():
+    async with connected() as client:
+        for accepted, encoding in (("gzip", "gzip"), ("identity", None)):
+            headers = {"Accept-Encoding": accepted}
+            async with client.ask(
+                "POST", "/api/search/metadata", json={}, headers=headers
+            ) as response:
+                assert response.headers.get("Content-Encoding") == encoding
+                assert ("Content-Length" in response.headers) is (encoding is None)
+                assert (await response.json())["assets"]["count"] > 50
+
+
+async def test_a_library_without_keys_has_the_two_that_are_handed_out(tmp_path):
+    path = tmp_path / "library.json"
+    path.write_text(
+        """{"server": {"major": 3, "minor": 1, "patch": 0}, "keys": {}, "partners": [],
+            "users": {"ann": {"id": "67a44b89-f63c-4169-a9ee-698c754aa93a", "name": "Ann"}},
+            "albums": {}, "people": {}, "tags": [], "stacks": [], "assets": []}"""
+    )
+    async with connected(load_library(path)) as client:
+        assert await client.ids() == []
+        assert set(client.sandbox.api_keys) == {"minimum", "all"}
