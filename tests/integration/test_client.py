@@ -239,7 +239,8 @@ async def test_cookies_of_the_server_are_not_kept(immich: Immich) -> None:
         return response
 
     immich.answer("/api/things", with_cookie)
-    async with immich.client() as client:
+    # aiohttp keeps no cookies of a bare address anyway.
+    async with immich.client(immich.url.replace("127.0.0.1", "localhost")) as client:
         await client.get("/things")
         await client.get("/things")
     assert "Cookie" not in immich.asked[-1].headers
