@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -244,6 +245,20 @@ async def test_cookies_of_the_server_are_not_kept(immich: Immich) -> None:
         await client.get("/things")
         await client.get("/things")
     assert "Cookie" not in immich.asked[-1].headers
+
+
+async def test_neither_netrc_nor_a_proxy_of_the_environment_is_used(
+    immich: Immich, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port()}")
+    immich.answer("/api/things", replying(json={}))
+    async with immich.client() as client:
+        await client.get("/things")
+    assert "Authorization" not in immich.asked[0].headers
 
 
 async def test_a_search_is_posted_as_json(immich: Immich) -> None:

@@ -297,6 +297,37 @@ async def test_a_page_with_rows_missing_is_not_taken_for_the_last() -> None:
     assert ids(listed) == ids(photos) - {photos[3].id}
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    version=st.sampled_from(["2.7.5", "3.1.0"]),
+    page_size=st.integers(1, 6),
+    # Few instants and few uploads, a fraction of a millisecond apart or a month.
+    moments=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=5, max_size=50),
+    steps=st.lists(
+        st.sampled_from([timedelta(microseconds=300), MS, 31 * DAY]), min_size=6, max_size=6
+    ),
+)
+def test_what_is_complete_lacks_nothing(
+    version: str,
+    page_size: int,
+    moments: list[tuple[int, int]],
+    steps: list[timedelta],
+) -> None:
+    library = empty(version)
+    for number, (taken, uploaded) in enumerate(moments):
+        taken_at = NOON + sum(steps[:taken], timedelta())
+        uploaded_at = NOON + sum(steps[3 : 3 + uploaded], timedelta())
+        photo(library, f"{number}.jpg", taken_at, uploaded_at=uploaded_at)
+
+    async def run() -> tuple[Listing, list[Listed]]:
+        async with Sandbox(library) as sandbox:
+            return await collect(sandbox, page_size=page_size)
+
+    listing, listed = asyncio.run(run())
+    assert ids(listed) == set(library.assets)
+    assert listing.complete is True
+
+
 # -- whose, and from where -------------------------------------------------------------------------
 
 
