@@ -1,0 +1,74 @@
+"""The command as people run it: its own process, no terminal."""
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from mirror.events import schema
+
+_PROJECT = Path(__file__).parents[2]
+_VALIDATOR = jsonschema.Draft202012Validator(schema())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The log; every line is checked against the published schema."""
+        lines = [json.loads(line) for line in self.err.splitlines()]
+        for line in lines:
+            _VALIDATOR.validate(line)
+        return lines
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The lines of one event."""
+        return [line for line in self.lines if line["event"] == name]
+
+    @property
+    def said(self) -> str:
+        """Everything a person would read."""
+        return self.out + self.err
+
+
+async def mirror(home: Path, *args: str | Path, **environ: str) -> Ended:
+    """Run `mirror` with nothing of our own environment but PATH."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mirror", *map(str, args),
+        stdout=PIPE, stderr=PIPE, stdin=DEVNULL,
+        cwd=home,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(_PROJECT), **environ},
+    )  # fmt: skip
+    out, err = await process.communicate()
+    return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+def write_profile(
+    home: Path, server: str, key: str, *, text: str = "", name: str = "family"
+) -> Path:
+    """A profile with one mirror into `home/photos`; `text` is added to the mirror."""
+    folder = home / ".config" / "mirror" / "profiles"
+    folder.mkdir(parents=True, exist_ok=True)
+    key_file = home / "key"
+    key_file.write_text(key + "\n")
+    key_file.chmod(0o600)
+    path = folder / f"{name}.toml"
+    path.write_text(
+        f'server = "{server}"\n'
+        f'[accounts.me]\napi_key = {{ file = "{key_file}" }}\n'
+        f"[mirrors.all]\n{text}\n"
+        f'[[mirrors.all.destinations]]\npath = "{home / "photos"}"\nmin_free = 0\n'
+    )
+    return path
