@@ -12,7 +12,7 @@ import structlog
 from mirror import __version__
 from mirror.core.model import Destination, Mirror
 from mirror.core.report import Report
-from mirror.destinations.identity import Known
+from mirror.destinations.identity import COPY, Known
 from mirror.errors import ExitCode, MirrorError, worst
 from mirror.events import Event, emit
 from mirror.immich.client import Client
@@ -27,7 +27,7 @@ class Session:
     """What every mirror of a command shares."""
 
     options: Options
-    known: Known | None
+    known: Known | None  # None: `copy`, whose folders are remembered nowhere
     progress: Progress
     allow_unknown_server: bool = False
     connections: int = 8
@@ -37,6 +37,7 @@ class Session:
     async def run(self, profile: Profile, mirrors: Iterable[Mirror]) -> list[Report]:
         """Every mirror at each of its destinations, in the order of the profile."""
         reports = []
+        self.connections = max([self.connections, *(each.transfers for each in profile.mirrors)])
         async with AsyncExitStack() as stack:
             for mirror in mirrors:
                 account = profile.accounts[mirror.account]
@@ -48,7 +49,7 @@ class Session:
                         account=account.name,
                         destination=destination.path,
                     ):
-                        label = f"{profile.name}/{mirror.name}"
+                        label = COPY if self.known is None else f"{profile.name}/{mirror.name}"
                         reports.append(
                             await self._mirror(mirror, destination, account, label, stack)
                         )
