@@ -268,11 +268,13 @@ def _refusal(name: str, value: JsonValue) -> SearchError | None:
 class _Asked(BaseSettings):
     """The options of immich-ppdl; the names of the fields are those of the variables."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, hide_input_in_errors=True, frozen=True, validate_default=False
+    )
 
     immich_api_url: Server
     immich_api_key: Annotated[str, AfterValidator(_key)] = Field(repr=False)
-    save_to: Annotated[str, AfterValidator(_folder)] = "."
+    save_to: Annotated[str, AfterValidator(_folder)] = Field(".", validate_default=True)
     person_ids: Annotated[tuple[uuid.UUID, ...], NoDecode, BeforeValidator(_ids)] = ()
     after: Annotated[datetime, BeforeValidator(_dashed), AfterValidator(_instant)] | None = None
     last_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
