@@ -245,13 +245,18 @@ class Index:
             )
 
     def finish(self, rows: Iterable[Row], *, abandoned: Iterable[str] = ()) -> None:
-        """Publish rows and drop their intents, and those of the assets that were abandoned."""
+        """Publish rows and drop their intents, and those of the assets that were abandoned.
+
+        A row that still has one of the paths loses it, and so goes: its file has left that path
+        already, or was never there.
+        """
         rows = list(rows)
         marks = ",".join("?" * (_ROW_COLUMNS.count(",") + 1))
         with self.transaction():
             # Two rows may exchange paths in one step: the unique key must not see the half of it.
             self._db.executemany(
-                "DELETE FROM asset WHERE asset_id = ?", [(row.asset_id,) for row in rows]
+                "DELETE FROM asset WHERE asset_id = ? OR key = ?",
+                [(row.asset_id, _blob(fold(row.path))) for row in rows],
             )
             self._db.executemany(
                 f"INSERT INTO asset ({_ROW_COLUMNS}) VALUES ({marks})",

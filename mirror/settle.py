@@ -1,5 +1,6 @@
 """A run begins by finishing what an earlier one had begun, from what lies on the disk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,7 @@ from mirror.events import Event, emit
 from mirror.index import Index, Pending
 
 _MOVE: Final = "move"
+_REPLACE: Final = "replace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,25 +19,47 @@ class _Settler:
     dry: bool
 
     def is_done(self, pending: Pending) -> bool:
-        """Whether the file has come to its path; a move cut in the middle is completed."""
-        if self._lies(pending.row.path, pending.row):
+        """Whether the file has come to its path; a move is completed where that is possible now."""
+        if self._is_there(pending):
             self._drop_second_name(pending)
             return True
         if pending.action != _MOVE or self.dry:
             return False
+        return self._complete(pending)
+
+    def give_back(self, pending: Pending) -> None:
+        """A file that cannot get to its path any more does not stay parked."""
         parked = parking(pending.row.asset_id)
-        if not self._lies(parked, pending.row):
-            return False
-        if self.folder.entry(pending.row.path) is None:
-            self.folder.move(parked, pending.row.path)
-            return True
+        if self.dry or pending.action != _MOVE or not self._lies(parked, pending.row):
+            return
         if self.folder.entry(pending.source) is None:
             self.folder.move(parked, pending.source)
+
+    def _is_there(self, pending: Pending) -> bool:
+        row = pending.row
+        if not self._lies(row.path, row):
+            return False
+        # Photos of one moment may have the same size too: what is replaced, or moves elsewhere
+        # itself, must not be taken for what comes.
+        if pending.action == _REPLACE or any(self._is_rival(row, at) for at in _places(pending)):
+            return self.folder.sha1(row.path) == row.sha1
+        return True
+
+    def _is_rival(self, row: Row, place: str) -> bool:
+        return self._lies(place, row) and not self.folder.is_same_file(place, row.path)
+
+    def _complete(self, pending: Pending) -> bool:
+        if self.folder.entry(pending.row.path) is not None:
+            return False
+        for place in _places(pending):
+            if self._lies(place, pending.row):
+                self.folder.move(place, pending.row.path)
+                return True
         return False
 
     def _lies(self, path: str, row: Row) -> bool:
         # Renames keep size and time, and what was downloaded was verified before its intent.
-        entry = self.folder.entry(path)
+        entry = self.folder.entry(path) if path else None
         return (
             entry is not None
             and entry.kind is EntryKind.FILE
@@ -51,6 +75,11 @@ class _Settler:
             self.folder.unlink_second_name(pending.source, pending.row.path)
 
 
+def _places(pending: Pending) -> tuple[str, str]:
+    """Where the file may lie while it has not come to its path."""
+    return parking(pending.row.asset_id), pending.source
+
+
 def parking(asset_id: str) -> str:
     """Where a file waits while the place it moves to becomes free."""
     return f"{STATE}/{MOVING}/{asset_id}"
@@ -59,22 +88,44 @@ def parking(asset_id: str) -> str:
 def settle(folder: Folder, index: Index, *, dry: bool = False) -> None:
     """Publish what had happened, drop what had not; `dry` looks and leaves every file alone."""
     settler = _Settler(folder, dry)
-    done: list[Row] = []
-    abandoned: list[str] = []
-    for pending in index.pending():
-        if settler.is_done(pending):
-            done.append(pending.row)
-            emit(
-                "info",
-                Event.INTENT_SETTLED,
-                action=pending.action,
-                asset_id=pending.row.asset_id,
-                path=pending.row.path,
-            )
-        else:
-            abandoned.append(pending.row.asset_id)
-    if done or abandoned:
-        index.finish(done, abandoned=abandoned)
+    waiting = index.pending()
+    done: list[Pending] = []
+    # One move may make room for the next: until none gets any further.
+    while finished := [pending for pending in waiting if settler.is_done(pending)]:
+        done += finished
+        waiting = [pending for pending in waiting if pending not in finished]
+    for pending in waiting:
+        settler.give_back(pending)
+    if done or waiting:
+        _record(done, waiting, folder, index, dry=dry)
     for item in list(index.quarantined()):
         if folder.entry(item.path) is None:
             index.drop_quarantined(item.path)
+
+
+def _record(
+    done: Sequence[Pending],
+    abandoned: Sequence[Pending],
+    folder: Folder,
+    index: Index,
+    *,
+    dry: bool,
+) -> None:
+    before = index.rows(pending.row.asset_id for pending in done)
+    if not dry:
+        folder.make_durable()
+    index.finish(
+        [pending.row for pending in done],
+        abandoned=[pending.row.asset_id for pending in abandoned],
+    )
+    for pending in done:
+        row = pending.row
+        if not dry and row.asset_id in before:
+            folder.drop_empty_folders(before[row.asset_id].path)
+        emit(
+            "info",
+            Event.INTENT_SETTLED,
+            action=pending.action,
+            asset_id=row.asset_id,
+            path=row.path,
+        )

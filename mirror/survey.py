@@ -187,7 +187,8 @@ class Surveyor:
         asset, row = item.listed.asset, item.row
         head = self._survey.heads.get(asset.id)
         if head is None:
-            return item
+            # Where it was asked for and is not to be had, the download will say why.
+            return replace(item, changed=item.changed or (row is not None and _touched(row, asset)))
         failure = self._failures.get(asset.id)
         if failure is not None and failure.checksum == asset.checksum:
             return replace(item, known_failure=failure.etag == head.etag)

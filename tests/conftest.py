@@ -1,0 +1,41 @@
+"""What every test may use."""
+
+import json
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import jsonschema
+import pytest
+import structlog
+
+from mirror.events import SCHEMA_VERSION, schema
+
+_VALIDATOR = jsonschema.Draft202012Validator(schema())
+_SEEN: set[tuple[str, ...]] = set()
+
+
+def _check(line: dict[str, Any]) -> None:
+    """Against the published schema, once for every shape that a line can have."""
+    shape = (line["event"], *sorted(f"{name} {type(told).__name__}" for name, told in line.items()))
+    if shape not in _SEEN:
+        _VALIDATOR.validate(json.loads(json.dumps(line)))
+        _SEEN.add(shape)
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[list[dict[str, Any]]]:
+    """Every line that the test logs, as it would be written; each is checked."""
+    lines: list[dict[str, Any]] = []
+
+    def keep(_: object, level: str, event: MutableMapping[str, Any]) -> str:
+        line = {"ts": "2026-01-01T00:00:00Z", "level": level, "v": SCHEMA_VERSION, **event}
+        _check(line)
+        lines.append(line)
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, keep],
+        cache_logger_on_first_use=False,
+    )
+    yield lines
+    structlog.reset_defaults()

@@ -1,0 +1,289 @@
+"""Whole runs against a sample server: in this process, or in a child that can be killed."""
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mirror.core.model import Destination, Mirror
+from mirror.destinations.identity import Known
+from mirror.errors import ExitCode
+from mirror.immich.client import Client, RetryPolicy
+from mirror.run import MirrorRun, Options
+from mirror.sandbox import Library, Sandbox, sample_library
+from mirror.sandbox.records import StoredAsset
+
+LABEL = "family/me"
+NOON = datetime(2020, 6, 15, 12, tzinfo=UTC)
+_PROJECT = Path(__file__).parents[2]
+
+
+class Silent:
+    """Nobody wants to know how far it is."""
+
+    def plan(self, files: int, size_bytes: int) -> None: ...
+
+    def begin(self, asset_id: str, name: str, size_bytes: int | None) -> None: ...
+
+    def advance(self, asset_id: str, size_bytes: int) -> None: ...
+
+    def end(self, asset_id: str) -> None: ...
+
+
+async def no_wait(_wait_s: float) -> None:
+    """Retries take no time."""
+
+
+@dataclass
+class Mirrored:
+    """A sample server, and a folder that is kept in line with it."""
+
+    sandbox: Sandbox
+    root: Path
+    known: Known | None
+    mirror: Mirror = Mirror(name="me", account="me")
+    label: str = LABEL
+    destination: dict[str, Any] = field(default_factory=lambda: {"min_free_bytes": 0})
+    key: str = "minimum"
+    retry: RetryPolicy = RetryPolicy(sleep=no_wait)
+
+    @property
+    def library(self) -> Library:
+        return self.sandbox.library
+
+    @asynccontextmanager
+    async def ready(self, **options: Any) -> AsyncIterator[MirrorRun]:
+        """A run that only has to be started."""
+        async with Client(
+            self.sandbox.url, self.sandbox.api_keys[self.key], retry=self.retry
+        ) as client:
+            await client.connect()
+            yield MirrorRun(
+                mirror=self.mirror,
+                destination=Destination(path=str(self.root), **self.destination),
+                client=client,
+                label=self.label,
+                known=self.known,
+                options=Options(**options),
+                progress=Silent(),
+            )
+
+    async def run(self, **options: Any) -> MirrorRun:
+        async with self.ready(**options) as run:
+            await run.run()
+        return run
+
+    async def synced(self, **options: Any) -> MirrorRun:
+        """A run that must end well."""
+        run = await self.run(**options)
+        assert_in_sync(run)
+        return run
+
+    async def planned(self, **options: Any) -> MirrorRun:
+        return await self.run(dry=True, **options)
+
+    def layout(self, layout: str) -> None:
+        self.mirror = replace(self.mirror, layout=layout)
+
+    def originals(self, method: str = "GET") -> Counter[str]:
+        """How often the original of each asset was asked for."""
+        return Counter(
+            request.original_of
+            for request in self.sandbox.requests
+            if request.original_of is not None and request.method == method
+        )
+
+    async def assert_settled(self) -> None:
+        """Another run is a no-op: nothing is asked for, nothing is touched."""
+        before, inside = tree(self.root), own_state(self.root)
+        self.sandbox.requests.clear()
+        run = await self.run()
+        assert run.report.exit_code is ExitCode.OK, describe(run)
+        assert run.plan.actions == (), [str(action) for action in run.plan.actions]
+        assert self.originals() == {}
+        assert tree(self.root) == before
+        assert own_state(self.root) == inside
+
+    async def child(self, **told: Any) -> "Ended":
+        """A run in a process of its own; see `child.py`."""
+        command = [sys.executable, "-m", "tests.integration.child", json.dumps(self._told(**told))]
+        return await _ended(command)
+
+    async def traced(self, trace: Path, **told: Any) -> "Ended":
+        """The same under strace."""
+        command = [sys.executable, "-m", "tests.integration.child", json.dumps(self._told(**told))]
+        strace = ["strace", "-f", "-y", "-s", "4096", "-e", "trace=file,desc", "-o", str(trace)]
+        return await _ended([*strace, *command])
+
+    def _told(self, **told: Any) -> dict[str, Any]:
+        return {
+            "url": self.sandbox.url,
+            "key": self.sandbox.api_keys[self.key],
+            "root": str(self.root),
+            "label": self.label,
+            "layout": self.mirror.layout,
+            "names": self.mirror.names.value,
+            **told,
+        }
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended: `told` is what it printed, None if it was killed first."""
+
+    status: int
+    told: dict[str, Any] | None
+    errors: str
+
+
+async def _ended(command: list[str]) -> Ended:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=_PROJECT,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, json.loads(out) if out else None, errors.decode())
+
+
+@asynccontextmanager
+async def mirrored(
+    folder: Path, library: Library | None = None, **settings: Any
+) -> AsyncIterator[Mirrored]:
+    """`folder` will hold the tree and what is remembered outside of it."""
+    async with Sandbox(sample_library() if library is None else library) as sandbox:
+        yield Mirrored(sandbox, folder / "tree", Known(folder / "state"), **settings)
+
+
+# -- libraries -------------------------------------------------------------------------------------
+
+
+def empty(version: str = "3.1.0") -> Library:
+    return sample_library(0, version=version)
+
+
+def photos(count: int, size_bytes: int = 200) -> Library:
+    """So many photos of one day, each with bytes of its own."""
+    library = empty()
+    for number in range(count):
+        library.upload(f"IMG_{number:04}.jpg", content(number, size_bytes), taken_at=NOON)
+    return library
+
+
+def content(seed: object, size_bytes: int = 200) -> bytes:
+    """Bytes like no other seed's."""
+    return hashlib.shake_128(str(seed).encode()).digest(size_bytes)
+
+
+def make_external(asset: StoredAsset) -> None:
+    """As an external library has it: the checksum is of the path."""
+    asset.library_id = "5f0c32d7-8df1-4b0c-a1c8-3a0f6c5ef3c1"
+    asset.original_path = f"/external/{asset.original_file_name}"
+    asset.path_checksum = True
+
+
+def wanted(library: Library) -> list[StoredAsset]:
+    """What the default mirror is to hold, by the sample server's own model.
+
+    A motion video that the server cut out of a still is in the still's bytes already.
+    """
+    shown = [
+        asset
+        for asset in library.own()
+        if asset.visibility == "timeline" and not asset.trashed and not asset.is_offline
+    ]
+    videos = {asset.live_photo_video_id for asset in shown} - {None}
+    hidden = [library.assets[video_id] for video_id in sorted(map(str, videos))]
+    hidden = [video for video in hidden if not video.original_path.endswith("-MP.mp4")]
+    return shown + [video for video in hidden if video.visibility == "hidden"]
+
+
+def contents(assets: Iterable[StoredAsset]) -> Counter[bytes]:
+    return Counter(asset.content.sha1 for asset in assets)
+
+
+# -- trees -----------------------------------------------------------------------------------------
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """SHA-1 of every file outside our own folder, by path."""
+    return {
+        path: hashlib.sha1(_bytes(root, path), usedforsecurity=False).digest()
+        for path in _files(root)
+    }
+
+
+def tree(root: Path) -> dict[str, tuple[object, ...]]:
+    """Everything outside our own folder: what it is, when changed, and what it holds."""
+    return {path: _look(root, path) for path in _everything(root, skip=".mirror")}
+
+
+def own_state(root: Path) -> dict[str, bytes]:
+    """The content of what we keep, without what a run without changes writes."""
+    state = root / ".mirror"
+    return {
+        path: _bytes(state, path)
+        for path in _everything(state)
+        if path != "last-run.json" and (state / path).is_file()
+    }
+
+
+def whole(root: Path) -> dict[str, tuple[object, ...]]:
+    """Every file and folder with its times, our own included."""
+    return {path: _look(root, path) for path in _everything(root)}
+
+
+def moved_aside(root: Path) -> list[Path]:
+    """The files in quarantine."""
+    return sorted(path for path in (root / ".mirror/quarantine").rglob("*") if path.is_file())
+
+
+def _look(root: Path, path: str) -> tuple[object, ...]:
+    found = os.lstat(root / path)
+    data = _bytes(root, path) if (root / path).is_file() else b""
+    return found.st_mode, found.st_mtime_ns, data
+
+
+def _bytes(root: Path, path: str) -> bytes:
+    return (root / path).read_bytes()
+
+
+def _files(root: Path) -> Iterator[str]:
+    return (path for path in _everything(root, skip=".mirror") if (root / path).is_file())
+
+
+def _everything(root: Path, skip: str | None = None) -> Iterator[str]:
+    for folder, names, others in os.walk(root):
+        here = os.path.relpath(folder, root)
+        if here == "." and skip in names:
+            names.remove(skip)
+        yield from (os.path.normpath(os.path.join(here, name)) for name in (*names, *others))
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+
+def describe(run: MirrorRun) -> str:
+    report = run.report
+    failures = [f"{failed.path}: {failed.error}" for failed in report.failures]
+    return f"{report.exit_code!r} {report.counts} {report.error} {failures} {report.problems}"
+
+
+def assert_in_sync(run: MirrorRun) -> None:
+    assert run.report.exit_code is ExitCode.OK, describe(run)
+
+
+def counts(run: MirrorRun) -> dict[str, int]:
+    """How many assets had each outcome."""
+    return {outcome.value: count for outcome, count in run.report.counts.items()}
