@@ -56,8 +56,3 @@ def parse(text: str) -> datetime:
 def milliseconds(moment: datetime) -> int:
     """Since 1970; negative before."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def from_milliseconds(count: int) -> datetime:
-    """The moment so many milliseconds after 1970."""
-    return _EPOCH + timedelta(milliseconds=count)

@@ -207,10 +207,6 @@ class Library:
         """Out of the timeline."""
         self.set_visibility("archive", *asset_ids)
 
-    def unarchive(self, *asset_ids: str) -> None:
-        """Back into the timeline."""
-        self.set_visibility("timeline", *asset_ids)
-
     def lock(self, *asset_ids: str) -> None:
         """Into the locked folder: no API key sees them any more."""
         self.set_visibility(LOCKED, *asset_ids)

@@ -41,6 +41,11 @@ class Key:
     created_at: datetime
     revoked: bool = False
 
+    @property
+    def short_name(self) -> str:
+        """Without the user's: `minimum` of `alice minimum`."""
+        return self.name.rpartition(" ")[2]
+
     def may(self, permission: str) -> bool:
         """Whether it holds a permission; ticking every one of them is not `all`."""
         return "all" in self.permissions or permission in self.permissions

@@ -27,18 +27,18 @@ from mirror.sandbox.sending import Sending
 KEEP_ALIVE_S = 5.0  # node's own, which Immich leaves as it is
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
-    """One line of the log, complete when the answer has been sent."""
+    """One line of the log: there with the request, complete when the answer has been sent."""
 
     method: str
     path: str
     query: Mapping[str, str]
     key: str | None  # the name of the API key
     range: str | None
-    status: int  # 0: cut before an answer
-    sent_bytes: int  # of the body
-    duration_ms: float
+    status: int = 0  # stays so when it is cut before an answer
+    sent_bytes: int = 0  # of the body
+    duration_ms: float = 0
 
     @property
     def original_of(self) -> str | None:
@@ -75,7 +75,7 @@ class Sandbox:
     @property
     def api_keys(self) -> dict[str, str]:
         """What a client sends, by the key's short name; revoked ones too."""
-        return {key.name.rpartition(" ")[2]: key.secret for key in self.library.keys}
+        return {key.short_name: key.secret for key in self.library.keys}
 
     def key(self, name: str) -> Key:
         """A key by its short name, to be revoked or to lose a permission.
@@ -84,7 +84,7 @@ class Sandbox:
             LookupError: there is none.
         """
         for key in self.library.keys:
-            if key.name.rpartition(" ")[2] == name:
+            if key.short_name == name:
                 return key
         raise LookupError(name)
 
@@ -127,32 +127,30 @@ class Sandbox:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         began_s = time.monotonic()
         key = self._key_sent(request)
-        name = key.name.rpartition(" ")[2] if key else None
-        effects = self.faults.striking(request.method, request.path, name)
-        sending = Sending(request, effects)
+        line = self._log(request, key)
+        sending = Sending(request, self.faults.striking(request.method, request.path, line.key))
         correlation_id = f"{next(self._numbers):08x}"
         try:
             reply = sending.instead() or await self._reply(request, correlation_id)
             self._stamp(reply, correlation_id)
             return await sending.send(reply)
         finally:
-            self._log(
-                Request(
-                    method=request.method,
-                    path=request.path,
-                    query=dict(request.query),
-                    key=name,
-                    range=request.headers.get("Range"),
-                    status=sending.status,
-                    sent_bytes=sending.sent_bytes,
-                    duration_ms=round(1000 * (time.monotonic() - began_s), 3),
-                )
-            )
+            line.status, line.sent_bytes = sending.status, sending.sent_bytes
+            line.duration_ms = round(1000 * (time.monotonic() - began_s), 3)
+            if self._on_request is not None:
+                self._on_request(line)
 
-    def _log(self, request: Request) -> None:
-        self.requests.append(request)
-        if self._on_request is not None:
-            self._on_request(request)
+    def _log(self, request: web.BaseRequest, key: Key | None) -> Request:
+        """At once, so that whoever has read an answer finds its line."""
+        line = Request(
+            method=request.method,
+            path=request.path,
+            query=dict(request.query),
+            key=key.short_name if key else None,
+            range=request.headers.get("Range"),
+        )
+        self.requests.append(line)
+        return line
 
     def _stamp(self, reply: Reply, correlation_id: str) -> None:
         modern = self.library.dialect.modern

@@ -49,7 +49,6 @@ class Field:
 
     read: Callable[[Any, bool], Any]
     null: bool = False  # whether null is a value of its own
-    null_since_3: bool = False
 
 
 def _wrong_type(expected: str, value: object, old: str) -> _BadError:
