@@ -131,5 +131,6 @@ def listed_json(listed: Listed, path: str) -> dict[str, Any]:
         "taken_at": asset.taken_at.isoformat() if asset.taken_at else None,
         "uploaded_at": asset.uploaded_at.isoformat(),
         "owner_id": asset.owner_id,
+        "library_id": asset.library_id,
         "live_photo_of": listed.still.id if listed.still else None,
     }
