@@ -3,7 +3,7 @@
 import gzip
 from contextlib import suppress
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from mirror.sandbox.content import BLOCK_BYTES, Fixed
 from mirror.sandbox.faults import Answered, Corrupted, Effect, Reset, Stalled, Truncated
@@ -58,6 +58,7 @@ class Sending:
             and reply.size_bytes >= _COMPRESSED_FROM_BYTES
             and reply.headers.get("Content-Type", "").startswith("application/json")
             and "gzip" in self._request.headers.get("Accept-Encoding", "")
+            and self._request.version >= HttpVersion11  # nginx asks by 1.0, which has no chunks
         )
 
     async def _compressed(self, response: web.StreamResponse, reply: Reply) -> web.StreamResponse:
