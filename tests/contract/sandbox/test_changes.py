@@ -231,3 +231,25 @@ async def test_a_library_without_keys_has_the_two_that_are_handed_out(tmp_path):
     async with connected(load_library(path)) as client:
         assert await client.ids() == []
         assert set(client.sandbox.api_keys) == {"minimum", "all"}
+
+
+async def test_nobody_changes_what_is_anothers():
+    async with connected() as client:
+        (partner,) = client.library.partners_of(client.sandbox.owner_id)
+        theirs = next(client.library.own(partner))
+        for method in ("DELETE", "PUT"):
+            status, answer = await client.json(
+                method, "/api/assets", key="all", json={"ids": [theirs.id], "isFavorite": True}
+            )
+            assert status == 400
+            assert answer["message"].startswith("Not found or no asset.")
+        assert (theirs.trashed, theirs.is_favorite) == (False, False)
+
+
+def test_every_change_has_a_later_stamp_even_when_the_clock_stands_still():
+    library = sample_library(1)
+    frozen = library.now()
+    library.clock = lambda: frozen
+    first = library.upload("a.jpg", b"a").updated_at
+    second = library.upload("b.jpg", b"b").updated_at
+    assert frozen < first < second
