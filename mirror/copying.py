@@ -28,7 +28,7 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from mirror.core.filter import SearchError, check_search, timestamp
 from mirror.core.layout import compile_layout
@@ -325,18 +325,18 @@ def _asked(given: Mapping[str, Any], problems: list[str]) -> _Asked | None:
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
     try:
         with warnings.catch_warnings():
-            # pydantic-settings only warns of a credential that it passes over.
+            # Of a credential that it passes over pydantic-settings only warns.
             warnings.simplefilter("error", UserWarning)
             return _Asked(_secrets_dir=folder if _is_folder(folder) else None, **options)
     except ValidationError as error:
         problems += (f"{_source(d, options)}: {_fault(d)}" for d in error.errors())
-    except UnicodeDecodeError:
-        # Not chained: the exception carries the bytes.
-        problems.append(f"{folder}: one of the credentials is not text")
+    except SettingsError as error:
+        # Not chained: an exception about bytes that are no text carries them.
+        unread = error.__cause__
+        is_text = not isinstance(unread, UnicodeDecodeError)
+        problems.append(str(unread) if is_text else f"{folder}: one of the files is not text")
     except OSError as error:
-        problems.append(f"{error.filename or 'the current folder'}: {error.strerror}")
-    except UserWarning as warning:
-        problems.append(str(warning))
+        problems.append(f"the current folder: {error.strerror}")
     return None
 
 
