@@ -185,8 +185,8 @@ def _copy(args: argparse.Namespace) -> ExitCode:
 def _demo(args: argparse.Namespace) -> ExitCode:
     from mirror.demo import demo
 
-    _settings(args)
-    return _run(demo(args.to, say=lambda line: print(line, flush=True)))
+    _settings(args, tells_files=False)
+    return _run(demo(args.to, say=lambda line: print(line, flush=True), quiet=args.quiet))
 
 
 def _sandbox(args: argparse.Namespace) -> ExitCode:
@@ -241,7 +241,7 @@ def _events(_: argparse.Namespace) -> ExitCode:
 # -- what commands share ---------------------------------------------------------------------------
 
 
-def _settings(args: argparse.Namespace) -> "GlobalSettings":
+def _settings(args: argparse.Namespace, *, tells_files: bool = True) -> "GlobalSettings":
     """The global knobs; log lines go where they say from now on."""
     from mirror import logs
     from mirror.settings import global_settings
@@ -256,7 +256,8 @@ def _settings(args: argparse.Namespace) -> "GlobalSettings":
     form = settings.log_format
     json_lines = form == "json" or (form == "auto" and not sys.stderr.isatty())
     # A person sees the summary and the progress; a line for every file is for logs.
-    level = "debug" if args.verbose > 1 else "info" if json_lines or args.verbose else "warning"
+    tells = args.verbose or (json_lines and tells_files)
+    level = "debug" if args.verbose > 1 else "info" if tells else "warning"
     logs.configure(
         json_lines=json_lines,
         level="error" if args.quiet and not json_lines else level,

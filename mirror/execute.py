@@ -254,6 +254,7 @@ async def _received(action: Action, asset: Asset, work: Work) -> Received:
     if action.source:
         copied = await asyncio.to_thread(_copied, action, asset, work.folder)
         if copied is not None:
+            work.progress.end(asset.id)
             return copied
     return await work.fetcher.fetch(asset)
 
