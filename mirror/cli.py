@@ -209,7 +209,7 @@ def _sandbox(args: argparse.Namespace) -> ExitCode:
 
 def _profile_show(args: argparse.Namespace) -> ExitCode:
     from mirror import commands
-    from mirror.profile import show_profile
+    from mirror.profile.loading import show_profile
 
     print(show_profile(commands.chosen(args.profile, (), _settings(args)).profile), end="")
     return ExitCode.OK
@@ -225,7 +225,7 @@ def _profile_check(args: argparse.Namespace) -> ExitCode:
 
 
 def _profile_schema(_: argparse.Namespace) -> ExitCode:
-    from mirror.profile import profile_schema
+    from mirror.profile.text import profile_schema
 
     print(json.dumps(profile_schema(), indent=1))
     return ExitCode.OK

@@ -10,8 +10,9 @@ from mirror.core.model import Listed, Mirror
 from mirror.core.report import Report
 from mirror.errors import IncompleteListingError, UsageError
 from mirror.immich.listing import Listing, user_id
-from mirror.profile import Profile, all_profiles, find_profile, load_profile
+from mirror.profile import Profile
 from mirror.profile.checks import near
+from mirror.profile.loading import all_profiles, find_profile, load_profile
 from mirror.select import selected
 from mirror.session import Session, told
 from mirror.settings import GlobalSettings

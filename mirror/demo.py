@@ -28,7 +28,8 @@ from mirror.destinations.identity import Known
 from mirror.errors import ExitCode, MirrorError, UsageError
 from mirror.logs import printable
 from mirror.manifest import NAME as MANIFEST
-from mirror.profile import Profile, load_profile
+from mirror.profile import Profile
+from mirror.profile.loading import load_profile
 from mirror.progress import shown
 from mirror.render import report_text, size
 from mirror.run import Options

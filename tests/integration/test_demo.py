@@ -18,7 +18,7 @@ from mirror.core.report import Outcome, Report
 from mirror.demo import OWN_COPY, OWN_PROFILE, OWN_SYNC, DemoError, _check_only, _Synced, demo
 from mirror.destinations.lock import locked
 from mirror.errors import ExitCode, LockedError, UnwritableError, UsageError
-from mirror.profile import load_profile
+from mirror.profile.loading import load_profile
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from mirror.core.model import (
     Visibility,
 )
 from mirror.errors import ExitCode, Problem, ProfileError
-from mirror.profile import all_profiles, find_profile, load_profile, show_profile
+from mirror.profile.loading import all_profiles, find_profile, load_profile, show_profile
 from mirror.secrets import CommandSecret, CredentialSecret, EnvSecret, FileSecret, LiteralSecret
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "profiles").glob("*.toml"))
@@ -188,7 +188,7 @@ def test_a_time_without_a_zone_is_local_and_every_time_becomes_utc(filter_of):
 
 def test_without_a_zone_given_the_machine_s_own_is_used_with_its_daylight_saving(write):
     path = write(filtered("taken_after = 2024-01-15T12:00:00, taken_before = 2024-07-15T12:00:00"))
-    show = "import sys, pathlib, mirror.profile as p;"
+    show = "import sys, pathlib, mirror.profile.loading as p;"
     show += "f = p.load_profile(pathlib.Path(sys.argv[1])).mirrors[0].filter;"
     show += "print(f.taken_after.hour, f.taken_before.hour)"
     zone = {**os.environ, "TZ": "CET-1CEST,M3.5.0,M10.5.0/3"}

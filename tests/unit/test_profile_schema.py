@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 from pydantic import BaseModel
 
-from mirror.profile import load_profile, profile_schema
+from mirror.profile.loading import load_profile
+from mirror.profile.text import profile_schema
 from mirror.profile.tables import (
     AccountTable,
     DefaultsTable,
