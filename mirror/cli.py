@@ -117,16 +117,16 @@ def _choices(
     args: argparse.Namespace, settings: "GlobalSettings"
 ) -> tuple[list["Chosen"], ExitCode]:
     """The profiles asked for; with `--all`, one that is not right does not stop the others."""
-    from mirror import commands
+    from mirror import choose
 
     if args.profile is not None and not args.all:
-        return [commands.chosen(args.profile, args.mirrors, settings)], ExitCode.OK
+        return [choose.chosen(args.profile, args.mirrors, settings)], ExitCode.OK
     if not args.all or args.profile is not None:
         raise UsageError("name a profile, or pass --all", hint="as in `mirror sync family`")
     choices, code = [], ExitCode.OK
-    for path in commands.every(settings):
+    for path in choose.every(settings):
         try:
-            choices.append(commands.of_file(path, (), settings))
+            choices.append(choose.of_file(path, (), settings))
         except MirrorError as error:
             _complain(error)
             code = error.exit_code
@@ -143,9 +143,9 @@ def _print_plans(args: argparse.Namespace, session: "Session") -> None:
 
 
 def _list(args: argparse.Namespace) -> ExitCode:
-    from mirror import commands, logs, render
+    from mirror import choose, commands, logs, render
 
-    choice = commands.chosen(args.profile, args.mirrors, _settings(args))
+    choice = choose.chosen(args.profile, args.mirrors, _settings(args))
 
     async def show() -> None:
         async for mirror, listed, path in commands.listed(choice, _session(args, None, dry=True)):
@@ -208,17 +208,17 @@ def _sandbox(args: argparse.Namespace) -> ExitCode:
 
 
 def _profile_show(args: argparse.Namespace) -> ExitCode:
-    from mirror import commands
+    from mirror import choose
     from mirror.profile.loading import show_profile
 
-    print(show_profile(commands.chosen(args.profile, (), _settings(args)).profile), end="")
+    print(show_profile(choose.chosen(args.profile, (), _settings(args)).profile), end="")
     return ExitCode.OK
 
 
 def _profile_check(args: argparse.Namespace) -> ExitCode:
-    from mirror import commands
+    from mirror import choose
 
-    profile = commands.chosen(args.profile, (), _settings(args)).profile
+    profile = choose.chosen(args.profile, (), _settings(args)).profile
     mirrors = ", ".join(mirror.name for mirror in profile.mirrors)
     print(f"{profile.path}: in order; accounts: {', '.join(profile.accounts)}; mirrors: {mirrors}")
     return ExitCode.OK
