@@ -18,6 +18,7 @@ from mirror.immich.client import Head
 from mirror.index import Index, Pending
 from mirror.publish import Published, Publisher, Staged
 from mirror.settle import parking
+from mirror.threads import in_thread
 from mirror.transfer import Fetcher, Progress, Received, mtime_ns, partial_name
 
 _BATCH: Final = 256
@@ -59,14 +60,16 @@ async def execute(plan: Plan, work: Work) -> None:
     Raises:
         MirrorError: the account or the destination cannot go on. What was done is done.
     """
-    _index_only(plan.of(Kind.REBIND, Kind.ADOPT, Kind.DISOWN), work)
-    await asyncio.to_thread(_move, list(plan.of(Kind.MOVE)), work)
+    _index_only(plan.of(Kind.DISOWN, Kind.FORGET, Kind.REBIND, Kind.ADOPT), work)
+    for batch in batches(steps(list(plan.of(Kind.MOVE)), _parking), _BATCH):
+        await in_thread(_move, batch, work)
     bringing = list(plan.of(Kind.COPY, Kind.RESTORE, Kind.DOWNLOAD, Kind.REPLACE))
     await _bring(bringing, work)
-    _index_only(plan.of(Kind.RETAIN, Kind.FORGET), work)
+    _index_only(plan.of(Kind.RETAIN), work)
     for action in plan.of(Kind.CONFLICT):
         _fail(action, _no_name(action), work)
-    _drop_partials(bringing, work)
+    if plan.complete:  # else an asset that is not listed now may ask for its own later
+        _drop_partials(bringing, work)
 
 
 # -- steps that touch no file ----------------------------------------------------------------------
@@ -129,20 +132,19 @@ def _adopted(action: Action, asset: Asset, head: Head | None) -> Row:
 # -- moves -----------------------------------------------------------------------------------------
 
 
-def _move(moves: Sequence[Action], work: Work) -> None:
+def _move(batch: Sequence[Step], work: Work) -> None:
     """Rename what only has another path now; blocks."""
-    for batch in batches(steps(moves, _parking), _BATCH):
-        work.index.begin([_intent(step) for step in batch])
-        done = [step for step in batch if _rename(step, work) and step.last]
-        work.folder.make_durable()
-        failed = [step.action.path for step in batch if step.last and step not in done]
-        work.index.finish(
-            [_moved(step.action) for step in done],
-            abandoned=[step.action.asset_id for step in batch if step.action.path in failed],
-        )
-        for step in done:
-            work.folder.drop_empty_folders(step.action.source)
-            _done(step.action, work)
+    work.index.begin([_intent(step) for step in batch])
+    done = [step for step in batch if _rename(step, work) and step.last]
+    work.folder.make_durable()
+    failed = [step.action.path for step in batch if step.last and step not in done]
+    work.index.finish(
+        [_moved(step.action) for step in done],
+        abandoned=[step.action.asset_id for step in batch if step.action.path in failed],
+    )
+    for step in done:
+        work.folder.drop_empty_folders(step.action.source)
+        _done(step.action, work)
 
 
 def _rename(step: Step, work: Work) -> bool:
@@ -189,7 +191,10 @@ async def _bring(actions: Sequence[Action], work: Work) -> None:
     try:
         await _in_parallel(iter(actions), work)
     finally:
-        _tell(await work.publisher.close(), work)
+        try:
+            await work.publisher.close()
+        finally:
+            _tell(work.publisher.take(), work)
 
 
 async def _in_parallel(actions: Iterator[Action], work: Work) -> None:
@@ -228,7 +233,7 @@ async def _bring_one(action: Action, work: Work) -> None:
     if asset is None:
         raise ValueError(f"no asset: {action}")
     try:
-        received = await _received(action, asset, work)
+        action, received = await _received(action, asset, work)
     except (AssetError, RequestError) as error:
         _fail(action, error, work)
         return
@@ -249,22 +254,33 @@ async def _bring_one(action: Action, work: Work) -> None:
     _tell(await work.publisher.stage(staged), work)
 
 
-async def _received(action: Action, asset: Asset, work: Work) -> Received:
-    """The bytes, from under the root where they are said to be, else from the server."""
+async def _received(action: Action, asset: Asset, work: Work) -> tuple[Action, Received]:
+    """The bytes, from under the root where they are said to be, else from the server.
+
+    With them the action as it turned out.
+    """
     if action.source:
-        copied = await asyncio.to_thread(_copied, action, asset, work.folder)
+        copied = await in_thread(_copied, action, asset, work)
         if copied is not None:
             work.progress.end(asset.id)
-            return copied
-    return await work.fetcher.fetch(asset)
+            return action, copied
+        action = replace(action, kind=Kind.DOWNLOAD, source="")
+    return action, await work.fetcher.fetch(asset)
 
 
-def _copied(action: Action, asset: Asset, folder: Folder) -> Received | None:
-    name = partial_name(asset)
+def _copied(action: Action, asset: Asset, work: Work) -> Received | None:
+    """A verified copy; None when the source is not, or no longer, what it was taken for."""
+    name, folder = partial_name(asset), work.folder
+    lying = folder.entry(action.source)
+    if lying is None:
+        return None
+    work.fetcher.check_space(asset, lying.size_bytes)
     try:
         written, sha1 = folder.clone(action.source, name, mtime_ns(asset))
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
+    except OSError as error:
+        raise unwritable(folder.root / partial(name), error) from error
     if sha1 == checksum.content_sha1(asset):
         return Received(name=name, sha1=sha1, written=written)
     folder.drop(partial(name))
@@ -283,11 +299,10 @@ def _drop_partials(actions: Iterable[Action], work: Work) -> None:
         for action in actions
         if action.asset is not None and work.report.outcomes.get(action.asset.id) is Outcome.FAILED
     }
-    stale = [name for name in work.folder.work_files(PARTIAL) if name not in failed]
-    for name in stale:
-        work.folder.drop(partial(name))
-    if stale:
-        work.index.drop_partials(stale)
+    for name in work.folder.work_files(PARTIAL):
+        if name not in failed:
+            work.folder.drop(partial(name))
+    work.index.keep_partials(failed)
 
 
 # -- telling ---------------------------------------------------------------------------------------

@@ -8,10 +8,12 @@ Intent, file, done: before a path changes, the row it is about to have is commit
 then the file changes; then the row is committed as published and the pending one goes.
 """
 
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +23,7 @@ from mirror.core.batches import batches
 from mirror.core.compare import Recorded
 from mirror.core.layout import NAME_RULES_VERSION, fold
 from mirror.core.model import Entry, Row, RowState
-from mirror.errors import IndexBrokenError
+from mirror.errors import DestinationError, IndexBrokenError, NoSpaceError
 
 SCHEMA_VERSION: Final = 1
 _BATCH: Final = 500  # SQLite's default limit of variables is far above
@@ -70,6 +72,8 @@ CREATE TABLE quarantine (
 ) WITHOUT ROWID;
 """
 
+_OUTDATED: Final = "INSERT OR REPLACE INTO meta VALUES ('manifest', 'outdated')"
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -106,22 +110,19 @@ class Index:
     """One destination's memory. Methods may be called from one thread at a time or several."""
 
     def __init__(self, path: Path | None, *, dry: bool = False) -> None:
-        """Open or create; `path` None keeps it in memory, `dry` drops every change at the end.
+        """Open or create; `path` None keeps it in memory, `dry` works on a copy in memory.
 
         Raises:
             IndexBrokenError: it cannot be read, or a newer version wrote it.
         """
         self._path = path
-        self._dry = dry
         self._lock = threading.RLock()
         self._depth = 0
         try:
-            self._db = _connect(path)
-            if dry:
-                self._db.execute("BEGIN")
+            self._db = _copied(path) if dry and path is not None else _connect(path)
             self._prepare()
         except sqlite3.Error as error:
-            raise _broken(path, str(error)) from error
+            raise broken(path, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -130,16 +131,14 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; a dry index forgets what it was told."""
-        if self._dry and self._db.in_transaction:
-            self._db.rollback()
+        """Let go of the file."""
         self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that happens inside is committed at once, durably, or not at all."""
         with self._lock:
-            if self._dry or self._depth:
+            if self._depth:
                 yield
                 return
             self._db.execute("BEGIN IMMEDIATE")
@@ -219,6 +218,13 @@ class Index:
         found: tuple[bytes] | None = self._db.execute(query, told).fetchone()
         return found[0] if found else None
 
+    @property
+    def manifest_is_outdated(self) -> bool:
+        """Whether rows changed since the list of checksums was written, by whichever run."""
+        query = "SELECT count(*) FROM meta WHERE name = 'manifest'"
+        found: tuple[int] = self._db.execute(query).fetchone()
+        return bool(found[0])
+
     def pins(self) -> dict[tuple[str, str], str]:
         """The ids that names of people, albums and tags stood for when they were first used."""
         query = "SELECT kind, name, id FROM pin"
@@ -269,6 +275,8 @@ class Index:
             self._db.executemany(
                 "DELETE FROM failure WHERE asset_id = ?", [(row.asset_id,) for row in rows]
             )
+            if rows:
+                self._db.execute(_OUTDATED)
 
     def forget(self, asset_ids: Iterable[str]) -> None:
         """Drop rows; their files, if any, are foreign from now on."""
@@ -276,6 +284,7 @@ class Index:
             self._db.executemany(
                 "DELETE FROM asset WHERE asset_id = ?", [(asset_id,) for asset_id in asset_ids]
             )
+            self._db.execute(_OUTDATED)
 
     def rebind(self, pairs: Iterable[tuple[str, Row]]) -> None:
         """Give rows a new id: (the old id, the row under its new one)."""
@@ -289,10 +298,19 @@ class Index:
         with self.transaction():
             self._db.execute("INSERT OR REPLACE INTO partial VALUES (?, ?)", (name, etag))
 
-    def drop_partials(self, names: Iterable[str]) -> None:
-        """Forget the ETags of downloads that ended."""
+    def keep_partials(self, names: Iterable[str]) -> None:
+        """Forget the ETags of all downloads but these."""
+        kept = set(names)
+        known = [name for (name,) in self._db.execute("SELECT name FROM partial")]
+        ended = [(name,) for name in known if name not in kept]
+        if ended:
+            with self.transaction():
+                self._db.executemany("DELETE FROM partial WHERE name = ?", ended)
+
+    def note_manifest(self) -> None:
+        """Remember that the list of checksums tells what the rows tell."""
         with self.transaction():
-            self._db.executemany("DELETE FROM partial WHERE name = ?", [(name,) for name in names])
+            self._db.execute("DELETE FROM meta WHERE name = 'manifest'")
 
     def note_failure(self, failure: Failure) -> None:
         """Remember an original that is damaged at the source."""
@@ -349,7 +367,7 @@ class Index:
             return
         meta = dict(self._db.execute("SELECT name, value FROM meta"))
         if int(meta["version"]) > SCHEMA_VERSION:
-            raise _broken(self._path, f"a newer version of mirror wrote it ({meta['version']})")
+            raise _unusable(self._path, f"a newer version of mirror wrote it ({meta['version']})")
 
     def _many(self, query: str, values: Iterable[object]) -> Iterator[tuple[Any, ...]]:
         for batch in batches(values, _BATCH):
@@ -369,7 +387,34 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     return database
 
 
-def _broken(path: Path | None, why: str) -> IndexBrokenError:
+def _copied(path: Path) -> sqlite3.Connection:
+    """The whole database in memory: in WAL mode, opening the file itself would write beside it."""
+    memory = _connect(None)
+    wal = path.with_name(f"{path.name}-wal")
+    if not wal.exists():
+        return _filled(memory, f"{path.absolute().as_uri()}?immutable=1")
+    with tempfile.TemporaryDirectory() as folder:  # a killed run left its last commits there
+        for file in (path, wal):
+            shutil.copyfile(file, Path(folder, file.name))
+        return _filled(memory, Path(folder, path.name).as_uri())
+
+
+def _filled(memory: sqlite3.Connection, uri: str) -> sqlite3.Connection:
+    with closing(sqlite3.connect(uri, uri=True)) as source:
+        source.backup(memory)
+    return memory
+
+
+def broken(path: Path | None, error: sqlite3.Error) -> DestinationError:
+    """What a failure of SQLite means to a user."""
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return NoSpaceError(
+            f"{path}: the disk is full", why=str(error), hint="make room and run again"
+        )
+    return _unusable(path, str(error))
+
+
+def _unusable(path: Path | None, why: str) -> IndexBrokenError:
     return IndexBrokenError(
         f"{path}: the index cannot be used",
         why=why,

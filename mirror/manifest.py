@@ -10,8 +10,13 @@ NAME: Final = "SHA1SUMS"
 
 
 def write_manifest(folder: Folder, index: Index) -> None:
-    """Every proved file's SHA-1, for `cd DESTINATION && sha1sum -c .mirror/SHA1SUMS`."""
+    """Every proved file's SHA-1, for `cd DESTINATION && sha1sum -c .mirror/SHA1SUMS`.
+
+    Raises:
+        NoSpaceError, UnwritableError: the file system refuses.
+    """
     folder.write_state(NAME, lines(index))
+    index.note_manifest()
 
 
 def lines(index: Index) -> Iterator[bytes]:

@@ -1,6 +1,8 @@
 """One destination, opened for one run: checked, ours, locked, and settled, in that order."""
 
-from contextlib import ExitStack
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,9 +18,9 @@ from mirror.destinations.identity import (
     read_marker,
     write_marker,
 )
-from mirror.destinations.lock import locked
+from mirror.destinations.lock import check_free, locked
 from mirror.events import Event, emit
-from mirror.index import Index
+from mirror.index import Index, broken
 from mirror.settle import settle
 
 _INDEX: Final = "index.sqlite3"
@@ -34,6 +36,7 @@ class Place:
     def __init__(self, destination: Destination, known: Known | None, *, dry: bool) -> None:
         self._destination = destination
         self._root = Path(destination.path)
+        self._index_path = self._root / STATE / _INDEX
         self._known = known
         self._dry = dry
         self._stack = ExitStack()
@@ -59,12 +62,8 @@ class Place:
             DestinationError: it must not, or cannot, be used.
         """
         check_place(self._destination, self._known, new_destination=new_destination)
-        if self._dry and not self._root.exists():
+        if not self._root.exists():
             return None
-        try:
-            self._root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self._root, error) from error
         self.folder = self._stack.enter_context(Folder(self._root))
         marker = read_marker(self.folder)
         return (marker.user_id or None) if marker else None
@@ -76,25 +75,57 @@ class Place:
             NotMountedError, NotOursError: see `identity.claim`.
             LockedError: another run holds it.
         """
-        if self.folder is None:
-            self.index = self._stack.enter_context(Index(None))
-            return
-        claim(self.folder, self._known, owner)  # before anything is written
-        if not self._dry:
-            self.folder.prepare()
-        if (self._root / STATE).is_dir():
-            self._stack.enter_context(locked(self._root))
-        if not self._dry:
-            claimed = claim(self.folder, self._known, owner)
-            write_marker(self.folder, self._known, claimed)
-            _tell(self._root, claimed)
-        index_path = self._root / STATE / _INDEX
-        missing = self._dry and not index_path.exists()
-        self.index = self._stack.enter_context(
-            Index(None if missing else index_path, dry=self._dry)
-        )
-        settle(self.folder, self.index, dry=self._dry)
+        if self._dry:
+            self._look(owner)
+        else:
+            self._hold(owner)
+        if self.folder is not None:
+            settle(self.folder, self.index, dry=self._dry)
         self.is_ours = True
+
+    def _look(self, owner: Owner) -> None:
+        """As if it were held, but without a trace."""
+        if self.folder is not None:
+            claim(self.folder, self._known, owner)
+            check_free(self._root)
+        exists = self._index_path.exists()
+        self.index = self._stack.enter_context(
+            Index(self._index_path if exists else None, dry=True)
+        )
+
+    def _hold(self, owner: Owner) -> None:
+        folder = self.folder or self._made()
+        claim(folder, self._known, owner)  # before anything is written
+        folder.prepare()
+        self._stack.enter_context(locked(self._root))
+        claimed = claim(folder, self._known, owner)
+        write_marker(folder, self._known, claimed)
+        _tell(self._root, claimed)
+        self.index = self._stack.enter_context(Index(self._index_path))
+
+    def _made(self) -> Folder:
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self._root, error) from error
+        self.folder = self._stack.enter_context(Folder(self._root))
+        return self.folder
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """What goes wrong with the file system or the index, in words for the user.
+
+        Raises:
+            DestinationError: instead of OSError and sqlite3.Error.
+        """
+        try:
+            yield
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise  # our own fault
+        except sqlite3.Error as error:
+            raise broken(self._index_path, error) from error
+        except OSError as error:
+            raise unwritable(self._root, error) from error
 
 
 def _tell(root: Path, claimed: Claimed) -> None:

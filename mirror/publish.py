@@ -14,6 +14,7 @@ from mirror.core.plan import Action, Kind
 from mirror.destinations.folder import QUARANTINE, STATE, Folder, partial, unwritable
 from mirror.errors import ConflictError, MirrorError
 from mirror.index import Index, Pending, Quarantined
+from mirror.threads import in_thread
 from mirror.transfer import Received
 
 _BATCH_FILES: Final = 256
@@ -50,6 +51,7 @@ class Publisher:
         self._since_s = 0.0
         self._named: list[Row] = []  # have their names, which are not on the disk for sure yet
         self._abandoned: list[str] = []
+        self._published = Published()  # not told yet
         self._turn = asyncio.Lock()
 
     async def stage(self, staged: Staged) -> Published:
@@ -59,27 +61,37 @@ class Publisher:
         self._staged.append(staged)
         full = len(self._staged) >= _BATCH_FILES
         if full or time.monotonic() - self._since_s > _BATCH_AGE_S:
-            return await self.flush()
-        return Published()
+            await self.flush()
+        return self.take()
 
-    async def flush(self) -> Published:
+    async def flush(self) -> None:
         """Give every staged file its name."""
         async with self._turn:
             batch, self._staged = self._staged, []
-            return await asyncio.to_thread(self._publish, batch) if batch else Published()
+            if not batch:
+                return
+            published = Published()
+            try:
+                await in_thread(self._publish, batch, published)
+            finally:
+                self._published.done += published.done
+                self._published.failed += published.failed
 
-    async def close(self) -> Published:
+    async def close(self) -> None:
         """The last batch, and the rows of all of them durably."""
-        published = await self.flush()
+        await self.flush()
         async with self._turn:
-            await asyncio.to_thread(self._finish, [])
+            await in_thread(self._finish, [])
+
+    def take(self) -> Published:
+        """What became of files since it was last asked, also where that ended with an error."""
+        published, self._published = self._published, Published()
         return published
 
     # -- on a second thread ------------------------------------------------------------------------
 
-    def _publish(self, batch: list[Staged]) -> Published:
+    def _publish(self, batch: list[Staged], published: Published) -> None:
         self._finish(batch)
-        published = Published()
         for staged in batch:
             try:
                 self._put(staged)
@@ -94,14 +106,10 @@ class Publisher:
             else:
                 self._named.append(staged.row)
                 published.done.append(staged)
-        return published
 
     def _finish(self, batch: list[Staged]) -> None:
         """The names of the last batch and the bytes of this one become durable together."""
-        try:
-            self._folder.make_durable()
-        except OSError as error:
-            raise unwritable(self._folder.root, error) from error
+        self._folder.make_durable()
         with self._index.transaction():
             self._index.finish(self._named, abandoned=self._abandoned)
             self._index.begin([_intent(staged) for staged in batch])
@@ -111,15 +119,26 @@ class Publisher:
         self._named, self._abandoned = [], []
 
     def _put(self, staged: Staged) -> None:
-        action = staged.action
+        action, source = staged.action, partial(staged.received.name)
         if action.displaces and action.row is not None:
-            self._folder.move(action.row.path, self._aside(action.row.path))
-        self._folder.move(partial(staged.received.name), staged.row.path)
+            self._swap(action.row.path, source, staged.row.path)
+        else:
+            self._folder.move(source, staged.row.path)
         if action.kind is Kind.RESTORE:
             self._folder.drop(action.source)
             self._index.drop_quarantined(action.source)
-        elif action.displaces and action.row is not None:
-            self._folder.drop_empty_folders(action.row.path)
+
+    def _swap(self, old: str, source: str, path: str) -> None:
+        """The old file goes to quarantine, unless the new one then cannot take its path."""
+        aside = self._aside(old)
+        self._folder.move(old, aside)
+        try:
+            self._folder.move(source, path)
+        except OSError:
+            self._folder.move(aside, old)
+            self._index.drop_quarantined(aside)
+            raise
+        self._folder.drop_empty_folders(old)
 
     def _aside(self, path: str) -> str:
         return f"{STATE}/{QUARANTINE}/{self._run_id}/{path}"

@@ -66,13 +66,17 @@ class MirrorRun:
         started_at = datetime.now(UTC)
         with Place(self.destination, self.known, dry=self.options.dry) as place:
             try:
-                user = await self._claim(place)
-                await self._sync(place, user)
+                with place.explained():
+                    user = await self._claim(place)
+                    await self._sync(place, user)
             except asyncio.CancelledError:
                 self.report.error = InterruptedRunError("the run was interrupted")
                 raise
             except MirrorError as error:
                 self.report.error = error
+            except Exception as error:
+                self.report.error = MirrorError(f"this should not have happened: {error!r}")
+                raise
             finally:
                 self._leave_word(place, started_at)
         return self.report
@@ -108,11 +112,7 @@ class MirrorRun:
         if place.folder is None or self.options.dry:
             return
         work = self._work(place.folder, place.index, listing.server_date, survey.heads)
-        try:
-            await execute(self.plan, work)
-        finally:
-            if self.report.changed:
-                write_manifest(place.folder, place.index)
+        await execute(self.plan, work)
 
     async def _look(self, place: Place, user: str | None) -> tuple[Listing, Survey]:
         layout = compile_layout(self.mirror.layout, self.mirror.names)
@@ -170,9 +170,22 @@ class MirrorRun:
             )
 
     def _leave_word(self, place: Place, started_at: datetime) -> None:
-        """The one file that a run without changes writes."""
+        """What others read of the tree and of the run; an error here hides no earlier one."""
         if place.folder is None or not place.is_ours or self.options.dry:
             return
+        try:
+            with place.explained():
+                if place.index.manifest_is_outdated:
+                    write_manifest(place.folder, place.index)
+        except MirrorError as error:
+            self.report.error = self.report.error or error
+        try:
+            self._write_last_run(place.folder, started_at)
+        except MirrorError as error:
+            self.report.error = self.report.error or error
+
+    def _write_last_run(self, folder: Folder, started_at: datetime) -> None:
+        """The one file that a run without changes writes."""
         report = self.report
         told = {
             "version": __version__,
@@ -192,7 +205,7 @@ class MirrorRun:
             ],
             "error": str(report.error) if report.error else None,
         }
-        place.folder.write_state(LAST_RUN, [json.dumps(told, indent=1).encode(), b"\n"])
+        folder.write_state(LAST_RUN, [json.dumps(told, indent=1).encode(), b"\n"])
 
 
 def _on_gone(destination: Destination) -> OnGone:

@@ -23,6 +23,7 @@ from mirror.destinations.folder import Folder
 from mirror.errors import AssetError, NotOursError
 from mirror.immich.client import Client, Head
 from mirror.index import Index
+from mirror.threads import in_thread
 
 _HASHING_THREADS: Final = 2
 _HEADS_AT_ONCE: Final = 8
@@ -59,7 +60,7 @@ class Surveyor:
         if self._folder is None:
             return
         folder = self._folder
-        self._comparison = await asyncio.to_thread(compare, folder.scan(), self._index.recorded())
+        self._comparison = await in_thread(compare, folder.scan(), self._index.recorded())
         suspects = self._comparison.suspect
         rows = self._index.rows(suspects)
         entries = [suspects[asset_id] for asset_id in rows]

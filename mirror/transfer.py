@@ -36,6 +36,7 @@ from mirror.errors import (
 from mirror.immich.client import Client, Original
 from mirror.immich.retry import tell_retry
 from mirror.index import Failure, Index
+from mirror.threads import in_thread
 
 # Below this a body is read, hashed and written in one go; above, in pieces on a second thread.
 SMALL_BYTES: Final = 1 << 20
@@ -110,9 +111,11 @@ class _Partial:
             self.offset += len(piece)
 
     def restart(self) -> None:
-        """From the first byte again."""
+        """From the first byte again; nothing stays that a later resume could take for its own."""
         self._digest = _sha1()
         self.offset = 0
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
 
     def finish(self, mtime_ns: int) -> Written:
         """Cut to what was written, and dated."""
@@ -172,7 +175,7 @@ class Fetcher:
         """Fill the partial file; the bytes that came over the network."""
         wanted = checksum.content_sha1(asset)
         if name in self._leftovers:
-            await asyncio.to_thread(part.read_back)
+            await in_thread(part.read_back)
             part.etag = self._index.partial_etag(name)
             if part.sha1 == wanted or await self._is_whole(asset, part):
                 return 0
@@ -231,7 +234,7 @@ class Fetcher:
             part.restart()
         part.etag = original.etag
         part.size_bytes = size_bytes = original.size_bytes
-        self._check_space(asset, (size_bytes or 0) - part.offset)
+        self.check_space(asset, (size_bytes or 0) - part.offset)
         self._progress.begin(asset.id, asset.original_file_name, size_bytes)
         if size_bytes is not None and size_bytes - part.offset <= SMALL_BYTES:
             piece = await original.read()
@@ -244,19 +247,23 @@ class Fetcher:
 
     async def _read_pieces(self, asset: Asset, original: Original, part: _Partial) -> None:
         """One piece is hashed and written on a second thread while the next one comes."""
-        writing: asyncio.Future[None] | None = None
-        loop = asyncio.get_running_loop()
+        writing: asyncio.Task[None] | None = None
         try:
             async for piece in original.chunks(_PIECE_BYTES):
                 if writing is not None:
                     await writing
-                writing = loop.run_in_executor(None, part.write, piece)
+                writing = asyncio.create_task(in_thread(part.write, piece))
                 self._progress.advance(asset.id, len(piece))
         finally:
             if writing is not None:
-                await asyncio.shield(writing)
+                await writing
 
-    def _check_space(self, asset: Asset, size_bytes: int) -> None:
+    def check_space(self, asset: Asset, size_bytes: int) -> None:
+        """Refuse what would not leave `min_free`.
+
+        Raises:
+            NoSpaceError: it would not.
+        """
         free_bytes = self._folder.free_bytes()
         if size_bytes + self._min_free_bytes > free_bytes:
             raise NoSpaceError(

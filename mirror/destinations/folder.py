@@ -271,24 +271,36 @@ class Folder:
         return written, self.sha1(partial(name))
 
     def make_durable(self) -> None:
-        """Let everything written so far survive a power cut."""
+        """Let everything written so far survive a power cut.
+
+        Raises:
+            UnwritableError: the disk fails.
+        """
         if _syncfs is None:
             os.sync()
         elif _syncfs(self._fd) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(self.root))
+            error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            raise unwritable(self.root, error)
 
     def write_state(self, name: str, content: Iterable[bytes]) -> None:
-        """Replace one of our own small files, durably: the old one or the new one, never a part."""
-        with self._parent(f"{STATE}/x") as state:
-            temporary = f"{name}.new"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=state), "wb") as file:
-                file.writelines(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, name, src_dir_fd=state, dst_dir_fd=state)
-            with suppress(OSError):  # some file systems cannot sync a folder
-                os.fsync(state)
+        """Replace one of our own small files, durably: the old one or the new one, never a part.
+
+        Raises:
+            NoSpaceError, UnwritableError: the file system refuses.
+        """
+        try:
+            with self._parent(f"{STATE}/x") as state:
+                temporary = f"{name}.new"
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+                with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=state), "wb") as file:
+                    file.writelines(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, name, src_dir_fd=state, dst_dir_fd=state)
+                with suppress(OSError):  # some file systems cannot sync a folder
+                    os.fsync(state)
+        except OSError as error:
+            raise unwritable(self.root / STATE / name, error) from error
 
     def read_state(self, name: str) -> bytes | None:
         """One of our own small files; None when it is not there."""

@@ -46,6 +46,26 @@ def locked(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def check_free(root: Path) -> None:
+    """Refuse a destination that a run holds; leaves no trace.
+
+    Raises:
+        LockedError: a run holds it.
+    """
+    path = root / STATE / NAME
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY or _is_alive(path):
+            raise _refused(path) from error
+    finally:
+        os.close(descriptor)
+
+
 def _acquire(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

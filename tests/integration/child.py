@@ -68,9 +68,12 @@ async def main(told: dict[str, Any]) -> None:
             progress=Silent(),
         )
         report = await run.run()
-    print(
-        json.dumps({"exit_code": int(report.exit_code), "steps": counted, "why": str(report.error)})
-    )  # noqa: T201, E501  (the answer)
+    answer = {
+        "exit_code": int(report.exit_code),
+        "steps": counted,
+        "why": str(report.error),
+    }
+    sys.stdout.write(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -49,11 +49,11 @@ class Mirrored:
     sandbox: Sandbox
     root: Path
     known: Known | None
-    mirror: Mirror = Mirror(name="me", account="me")
+    mirror: Mirror = field(default_factory=lambda: Mirror(name="me", account="me"))
     label: str = LABEL
     destination: dict[str, Any] = field(default_factory=lambda: {"min_free_bytes": 0})
     key: str = "minimum"
-    retry: RetryPolicy = RetryPolicy(sleep=no_wait)
+    retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(sleep=no_wait))
 
     @property
     def library(self) -> Library:
@@ -268,7 +268,7 @@ def _everything(root: Path, skip: str | None = None) -> Iterator[str]:
         here = os.path.relpath(folder, root)
         if here == "." and skip in names:
             names.remove(skip)
-        yield from (os.path.normpath(os.path.join(here, name)) for name in (*names, *others))
+        yield from (os.path.normpath(f"{here}/{name}") for name in (*names, *others))
 
 
 # -- runs ------------------------------------------------------------------------------------------

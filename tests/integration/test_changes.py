@@ -187,8 +187,7 @@ async def test_a_new_layout_moves_everything_and_downloads_nothing(tmp_path: Pat
         await me.assert_settled()
 
 
-async def test_a_lost_file_makes_room_for_another_photo_of_its_name(tmp_path: Path):
-    """The lost one's row still holds the name when the other one moves there."""
+async def test_a_name_that_a_lost_file_had_may_be_wanted_by_another_photo(tmp_path: Path):
     async with mirrored(tmp_path, photos(2)) as me:
         await me.synced()
         one, two = (me.library.named(f"IMG_000{number}.jpg") for number in range(2))
@@ -196,19 +195,17 @@ async def test_a_lost_file_makes_room_for_another_photo_of_its_name(tmp_path: Pa
         me.library.rename(one.id, "other.jpg")
         me.library.rename(two.id, "IMG_0000.jpg")
         await me.synced()
-        assert (me.root / "2020/06/15/IMG_0000.jpg").read_bytes() == content(1)
-        assert (me.root / "2020/06/15/other.jpg").read_bytes() == content(0)
+        assert holds(me)
         await me.assert_settled()
 
 
-async def test_a_replaced_photo_that_leaves_its_name_makes_room_for_another(tmp_path: Path):
+async def test_a_name_that_a_replaced_photo_leaves_may_be_wanted_by_another(tmp_path: Path):
     async with mirrored(tmp_path, photos(2)) as me:
         await me.synced()
         one, two = (me.library.named(f"IMG_000{number}.jpg") for number in range(2))
         me.library.replace(one.id, content("new"))
         me.library.rename(one.id, "other.jpg")
         me.library.rename(two.id, "IMG_0000.jpg")
-        await me.run()  # the name may be free only now
         await me.synced()
         assert holds(me)
         await me.assert_settled()
@@ -356,7 +353,7 @@ async def test_what_is_in_the_way_stays_and_the_photo_takes_its_collision_name(
                 (folder / "IMG_0000.jpg").symlink_to("nowhere")
             case _:
                 (folder / "img_0000.JPG").write_bytes(b"foreign")
-        before = {path for path in tree(me.root)}
+        before = tree(me.root).keys()
         await me.synced()
         asset = me.library.named("IMG_0000.jpg")
         (new,) = tree(me.root).keys() - before
