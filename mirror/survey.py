@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from mirror.core import checksum
@@ -49,6 +49,7 @@ class Surveyor:
         self._folder = folder  # None: it does not exist yet
         self._index = index
         self._layout = layout
+        self._root = f"{folder.root}/" if folder else ""
         self._seen: set[str] = set()
         self._other: dict[str, Entry] = {}
         self._failures = index.failures()
@@ -149,13 +150,13 @@ class Surveyor:
         """A destination among the originals would be imported, and mirrored again, for ever."""
         if self._folder is None:
             return
-        root = self._folder.root
-        original = PurePosixPath(asset.original_path)
-        if not root.is_relative_to(original.parent) and not original.is_relative_to(root):
+        # Text, not paths: this is asked of every asset of the library.
+        original, root = asset.original_path, self._root
+        if not root.startswith(original.rpartition("/")[0] + "/") and not original.startswith(root):
             return
-        if Path(original).exists():
+        if Path(original).is_absolute() and Path(original).exists():
             raise NotOursError(
-                f"{root}: lies among the originals of the library",
+                f"{self._folder.root}: lies among the originals of the library",
                 why=f"the server keeps an original at {original}",
                 hint="choose a folder outside Immich's own storage and its external libraries",
             )
