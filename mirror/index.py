@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
+from weakref import WeakSet
 
 from mirror.core.batches import batches
 from mirror.core.compare import Recorded
@@ -118,6 +119,7 @@ class Index:
         self._path = path
         self._lock = threading.RLock()
         self._depth = 0
+        self._streams: WeakSet[sqlite3.Cursor] = WeakSet()
         try:
             self._db = _copied(path) if dry and path is not None else _connect(path)
             self._prepare()
@@ -131,7 +133,9 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, also when somebody still holds an iterator: an error's traceback."""
+        for stream in self._streams:
+            stream.close()
         self._db.close()
 
     @contextmanager
@@ -163,7 +167,7 @@ class Index:
     def recorded(self) -> Iterator[Recorded]:
         """Path, size and mtime of every row, in byte order of the path."""
         query = "SELECT path, size_bytes, mtime_ns, asset_id FROM asset ORDER BY path"
-        return iter(self._db.execute(query))
+        return iter(self._stream(query))
 
     def rows(self, asset_ids: Iterable[str]) -> dict[str, Row]:
         """The rows of these assets that exist, by id."""
@@ -172,11 +176,11 @@ class Index:
 
     def all_rows(self) -> Iterator[Row]:
         """Every row, in byte order of the path."""
-        return map(_row, self._db.execute(f"SELECT {_ROW_COLUMNS} FROM asset ORDER BY path"))
+        return map(_row, self._stream(f"SELECT {_ROW_COLUMNS} FROM asset ORDER BY path"))
 
     def asset_ids(self) -> Iterator[str]:
         """The id of every row."""
-        return (asset_id for (asset_id,) in self._db.execute("SELECT asset_id FROM asset"))
+        return (asset_id for (asset_id,) in self._stream("SELECT asset_id FROM asset"))
 
     def holders(self, keys: Iterable[str]) -> dict[str, str]:
         """Which assets have these folded paths."""
@@ -236,7 +240,7 @@ class Index:
             "SELECT path, original_path, sha1, size_bytes, reason, quarantined_at FROM quarantine"
             " ORDER BY quarantined_at, path"
         )
-        for path, original_path, *rest in self._db.execute(query):
+        for path, original_path, *rest in self._stream(query):
             yield Quarantined(_text(path), _text(original_path), *rest)
 
     # -- writing -----------------------------------------------------------------------------------
@@ -368,6 +372,11 @@ class Index:
         meta = dict(self._db.execute("SELECT name, value FROM meta"))
         if int(meta["version"]) > SCHEMA_VERSION:
             raise _unusable(self._path, f"a newer version of mirror wrote it ({meta['version']})")
+
+    def _stream(self, query: str) -> sqlite3.Cursor:
+        cursor = self._db.execute(query)
+        self._streams.add(cursor)
+        return cursor
 
     def _many(self, query: str, values: Iterable[object]) -> Iterator[tuple[Any, ...]]:
         for batch in batches(values, _BATCH):

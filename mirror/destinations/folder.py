@@ -23,6 +23,7 @@ from mirror.core.model import Entry, EntryKind
 from mirror.errors import DestinationError, NoSpaceError, NotOursError, UnwritableError
 
 STATE: Final = ".mirror"
+MARKER: Final = "mirror.json"
 PARTIAL: Final = "partial"
 MOVING: Final = "moving"
 DAMAGED: Final = "damaged"
@@ -110,7 +111,7 @@ class Folder:
         try:
             with os.scandir(folder) as items:
                 for item in items:
-                    if is_root and item.name == STATE:
+                    if item.name == STATE and self._is_state(item, is_root=is_root):
                         continue
                     is_folder = item.is_dir(follow_symlinks=False)
                     if is_folder or (item.is_symlink() and item.is_dir()):
@@ -120,6 +121,16 @@ class Folder:
             raise unwritable(Path(folder), error) from error
         children.sort(key=lambda child: child[0])
         return children
+
+    def _is_state(self, item: os.DirEntry[str], *, is_root: bool) -> bool:
+        """Whether it is our own folder; that of a destination inside this one is refused."""
+        if not is_root and os.path.lexists(f"{item.path}/{MARKER}"):
+            raise NotOursError(
+                f"{os.path.dirname(item.path)}: another destination lies inside this one",
+                why=f"{item.path}/{MARKER} exists",
+                hint="choose a folder beside it",
+            )
+        return is_root
 
     def _refuse_elsewhere(self, item: os.DirEntry[str], *, is_folder: bool) -> None:
         if is_folder and item.stat(follow_symlinks=False).st_dev == self._device:

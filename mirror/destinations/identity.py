@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from mirror.core.model import Destination
-from mirror.destinations.folder import STATE, Folder
+from mirror.destinations.folder import MARKER, STATE, Folder
 from mirror.errors import NotMountedError, NotOursError, UnwritableError
 
-MARKER: Final = "mirror.json"
 COPY: Final = "copy"  # the marker's mirror where `mirror copy` keeps the folder
 
 
@@ -85,10 +84,10 @@ class Known:
 
     def _read(self) -> dict[str, str]:
         try:
-            known = json.loads(self._file.read_text())
+            known = dict(json.loads(self._file.read_text()))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise UnwritableError(
                 f"{self._file}: cannot be read",
                 why=str(error),
@@ -106,9 +105,7 @@ class Known:
             os.close(descriptor)
 
 
-def check_place(
-    destination: Destination, known: Known | None, *, new_destination: bool
-) -> None:
+def check_place(destination: Destination, known: Known | None, *, new_destination: bool) -> None:
     """Refuse a place where a destination must not be, before anything is made there.
 
     Raises:

@@ -23,7 +23,8 @@ from mirror.run import MirrorRun, Options
 from tests.integration.mirroring import Silent
 
 _STEPS: dict[str, tuple[tuple[Any, str], ...]] = {
-    "rename": ((folder, "_renameat2"), (os, "replace"), (os, "rename"), (os, "link")),
+    "rename": ((folder, "_renameat2"), (os, "rename"), (os, "link")),
+    "replace": ((os, "replace"),),
     "unlink": ((os, "unlink"), (os, "rmdir")),
     "mkdir": ((os, "mkdir"),),
     "write": ((os, "pwrite"), (os, "ftruncate"), (os, "utime")),

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -163,7 +163,8 @@ async def mirrored(
 ) -> AsyncIterator[Mirrored]:
     """`folder` will hold the tree and what is remembered outside of it."""
     async with Sandbox(sample_library() if library is None else library) as sandbox:
-        yield Mirrored(sandbox, folder / "tree", Known(folder / "state"), **settings)
+        known = Known(folder / "state")
+        yield Mirrored(sandbox, folder / "tree", **{"known": known, **settings})
 
 
 # -- libraries -------------------------------------------------------------------------------------
@@ -184,6 +185,10 @@ def photos(count: int, size_bytes: int = 200) -> Library:
 def content(seed: object, size_bytes: int = 200) -> bytes:
     """Bytes like no other seed's."""
     return hashlib.shake_128(str(seed).encode()).digest(size_bytes)
+
+
+def sha1_of(data: bytes) -> bytes:
+    return hashlib.sha1(data, usedforsecurity=False).digest()
 
 
 def make_external(asset: StoredAsset) -> None:
@@ -218,10 +223,7 @@ def contents(assets: Iterable[StoredAsset]) -> Counter[bytes]:
 
 def files(root: Path) -> dict[str, bytes]:
     """SHA-1 of every file outside our own folder, by path."""
-    return {
-        path: hashlib.sha1(_bytes(root, path), usedforsecurity=False).digest()
-        for path in _files(root)
-    }
+    return {path: sha1_of(_bytes(root, path)) for path in _files(root)}
 
 
 def tree(root: Path) -> dict[str, tuple[object, ...]]:
@@ -278,6 +280,12 @@ def describe(run: MirrorRun) -> str:
     report = run.report
     failures = [f"{failed.path}: {failed.error}" for failed in report.failures]
     return f"{report.exit_code!r} {report.counts} {report.error} {failures} {report.problems}"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  nobody tells when a file or a request has come
+            await asyncio.sleep(0.01)
 
 
 def assert_in_sync(run: MirrorRun) -> None:

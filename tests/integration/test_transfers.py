@@ -39,6 +39,7 @@ from tests.integration.mirroring import (
     no_wait,
     photos,
     tree,
+    until,
 )
 
 BIG = 3 * SMALL_BYTES
@@ -381,12 +382,6 @@ async def test_a_server_that_goes_into_maintenance_stops_the_account(tmp_path: P
 
 def arrived(me: Mirrored) -> int:
     return sum(1 for _, _, size_bytes in sent(me) if size_bytes)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  nobody tells when a file or a request has come
-            await asyncio.sleep(0.01)
 
 
 async def test_an_interrupted_run_publishes_what_it_has(tmp_path: Path):

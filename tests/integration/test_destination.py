@@ -1,0 +1,470 @@
+"""Whose folder it is, whether it is there, and who holds it."""
+
+import asyncio
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror.destinations.identity import Known
+from mirror.destinations.lock import locked
+from mirror.errors import ExitCode, LockedError
+from mirror.index import Index
+from mirror.run import MirrorRun
+from mirror.sandbox import sample_library
+from mirror.sandbox.faults import Stalled
+from tests.integration.mirroring import (
+    LABEL,
+    NOON,
+    Mirrored,
+    content,
+    describe,
+    empty,
+    files,
+    mirrored,
+    photos,
+    tree,
+    until,
+    whole,
+)
+
+IS_ROOT = os.geteuid() == 0
+
+
+@contextmanager
+def mounted(place: Path, *options: str) -> Iterator[None]:
+    """A file system of its own in the memory."""
+    if not IS_ROOT:
+        pytest.skip("only root may mount")
+    place.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", *options, "tmpfs", str(place)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not possible here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def remount(place: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", str(place)], check=True)
+
+
+@contextmanager
+def as_nobody() -> Iterator[Path]:
+    """A folder of somebody without rights, who we are meanwhile."""
+    if not IS_ROOT:
+        with tempfile.TemporaryDirectory() as own:
+            yield Path(own)
+        return
+    folder = Path(tempfile.mkdtemp())
+    os.chown(folder, 65534, 65534)
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        shutil.rmtree(folder)
+
+
+def refused(run: MirrorRun, code: str, exit_code: ExitCode = ExitCode.DESTINATION) -> str:
+    """What a run was refused with, in full."""
+    assert run.report.error is not None, describe(run)
+    assert (run.report.error.code, run.report.exit_code) == (code, exit_code), describe(run)
+    return str(run.report.error)
+
+
+def marker(me: Mirrored) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((me.root / ".mirror/mirror.json").read_text())
+    return told
+
+
+# -- the marker ------------------------------------------------------------------------------------
+
+
+async def test_a_first_run_leaves_a_marker_inside_and_a_memory_outside(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        told = marker(me)
+        assert told["user_id"] == me.library.owner_id
+        assert told["mirror"] == LABEL
+        assert me.known is not None
+        assert me.known.id_of(str(me.root)) == told["id"]
+        assert (me.root / ".mirror").stat().st_mode & 0o777 == 0o700
+        assert not (me.root / ".mirror/lock").exists()
+
+
+async def test_an_account_that_holds_nothing_yet_is_named_later(tmp_path: Path):
+    async with mirrored(tmp_path, empty()) as me:
+        await me.synced()
+        assert marker(me)["user_id"] == ""
+        me.library.upload("a.jpg", content(1), taken_at=NOON)
+        await me.synced()
+        assert marker(me)["user_id"] == me.library.owner_id
+
+
+async def test_another_user_is_refused_until_rebind(tmp_path: Path):
+    async with mirrored(tmp_path / "1", photos(1)) as me:
+        await me.synced()
+        before = whole(me.root)
+        async with mirrored(tmp_path / "2", sample_library(20, seed=7)) as other:
+            other.root, other.known = me.root, me.known
+            text = refused(await other.run(), "other-account")
+            assert me.library.owner_id in text
+            assert other.library.owner_id in text
+            assert whole(me.root) == before
+            run = await other.run(rebind=True)
+            assert run.report.exit_code is ExitCode.OK, describe(run)
+            assert marker(other)["user_id"] == other.library.owner_id
+            assert files(me.root).items() >= {"2020/06/15/IMG_0000.jpg": _sha1_of(me)}.items()
+            await other.assert_settled()
+
+
+def _sha1_of(me: Mirrored) -> bytes:
+    (asset,) = me.library.own()
+    return asset.content.sha1
+
+
+async def test_another_mirror_of_the_same_user_is_refused_until_rebind(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        before = whole(me.root)
+        me.label = "family/other"
+        text = refused(await me.run(), "not-ours")
+        assert "family/other" in text
+        assert LABEL in text
+        assert whole(me.root) == before
+        await me.synced(rebind=True)
+        assert marker(me)["mirror"] == "family/other"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"id": 3'])
+async def test_a_marker_that_says_nothing_is_refused(tmp_path: Path, text: str):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        (me.root / ".mirror/mirror.json").write_text(text)
+        refused(await me.run(), "not-ours")
+
+
+# -- a disk that is not there ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty folder", "a folder with files"])
+async def test_a_known_destination_without_its_marker_is_not_mounted(tmp_path: Path, left: str):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        me.root.rename(tmp_path / "unplugged")
+        if left != "nothing":
+            me.root.mkdir()
+        if left == "a folder with files":
+            (me.root / "file").touch()
+        before = whole(tmp_path)
+        text = refused(await me.run(), "not-mounted")
+        assert "--new-destination" in text
+        assert whole(tmp_path) == before
+        await me.synced(new_destination=True)
+        assert "2020/06/15/IMG_0000.jpg" in files(me.root)
+        await me.assert_settled()
+
+
+async def test_another_disk_at_a_known_path_is_not_mounted(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        (me.root / ".mirror/mirror.json").write_text(json.dumps(marker(me) | {"id": "another"}))
+        refused(await me.run(), "not-mounted")
+        await me.synced(new_destination=True)
+        await me.assert_settled()
+
+
+async def test_a_disk_that_moved_is_taken_over(tmp_path: Path, log: list[dict[str, Any]]):
+    async with mirrored(tmp_path, photos(2)) as me:
+        await me.synced()
+        me.root = me.root.rename(tmp_path / "elsewhere")
+        me.sandbox.requests.clear()
+        await me.synced()
+        assert me.originals() == {}
+        assert "destination.taken_over" in {line["event"] for line in log}
+        await me.assert_settled()
+
+
+async def test_a_required_mount_must_be_there(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        if any(place.is_mount() for place in [*me.root.parents][:-1]):
+            pytest.skip("the temporary folder is a mount")
+        me.destination |= {"require_mount": True}
+        refused(await me.run(), "not-mounted")
+        me.destination |= {"require_mount": str(tmp_path)}
+        refused(await me.run(), "not-mounted")
+        assert not me.root.exists()
+        with mounted(tmp_path / "disk"):
+            me.root = tmp_path / "disk/photos"
+            for required in (True, str(tmp_path / "disk")):
+                me.destination |= {"require_mount": required}
+                await me.synced()
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "7"])
+async def test_a_memory_that_cannot_be_read_is_told(tmp_path: Path, text: str):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/destinations.json").write_text(text)
+    async with mirrored(tmp_path, photos(1)) as me:
+        refused(await me.run(), "unwritable")
+        assert not me.root.exists()
+
+
+def test_two_processes_may_remember_at_once(tmp_path: Path):
+    for number in range(20):
+        Known(tmp_path).remember(f"/{number}", str(number))
+    assert Known(tmp_path).id_of("/7") == "7"
+
+
+# -- places where a mirror must not be -------------------------------------------------------------
+
+
+async def test_a_destination_inside_another_one_is_refused(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        me.root, me.known = me.root / "2020/inside", None
+        refused(await me.run(), "not-ours")
+        assert not me.root.exists()
+
+
+async def test_a_destination_around_another_one_is_refused(tmp_path: Path):
+    async with mirrored(tmp_path / "outer/inner", photos(1)) as me:
+        await me.synced()
+        me.root, me.known = tmp_path / "outer", None
+        refused(await me.run(), "not-ours")
+
+
+async def test_immich_own_folder_is_refused(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        me.root.mkdir()
+        (me.root / ".immich").touch()
+        refused(await me.run(), "not-ours")
+        assert list(me.root.iterdir()) == [me.root / ".immich"]
+
+
+@pytest.mark.parametrize("where", [".", "below"])
+async def test_a_folder_among_the_originals_is_refused(tmp_path: Path, where: str):
+    library = photos(1)
+    (asset,) = library.own()
+    original = tmp_path / "library/x.jpg"
+    original.parent.mkdir()
+    original.write_bytes(content(0))
+    asset.original_path = str(original)
+    async with mirrored(tmp_path, library) as me:
+        me.root = original.parent / where
+        refused(await me.run(), "not-ours")
+        assert original.read_bytes() == content(0)
+        assert [path for path in files(tmp_path) if path.endswith(".jpg")] == ["library/x.jpg"]
+
+
+async def test_a_link_to_a_folder_below_the_root_is_refused(tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    async with mirrored(tmp_path, photos(1)) as me:
+        me.root.mkdir()
+        (me.root / "2020").symlink_to(tmp_path / "elsewhere")
+        refused(await me.run(), "not-ours")
+        assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+async def test_another_file_system_below_the_root_is_refused(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        with mounted(me.root / "2020"):
+            refused(await me.run(), "not-ours")
+            assert list((me.root / "2020").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file"])
+async def test_a_destination_that_is_no_folder_is_refused(tmp_path: Path, kind: str):
+    async with mirrored(tmp_path, photos(1)) as me:
+        me.root.write_bytes(b"a file")
+        if kind != "file":
+            me.root = me.root / "below"
+        refused(await me.run(), "unwritable")
+
+
+# -- held ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dry", [False, True])
+async def test_of_two_runs_at_once_one_waits_for_another_day(tmp_path: Path, *, dry: bool):
+    async with mirrored(tmp_path, photos(3)) as me:
+        stalled = Stalled()
+        rule = me.sandbox.faults.add(stalled, path="*/original", times=1)
+        async with me.ready() as first:
+            task = asyncio.create_task(first.run())
+            await until(lambda: rule.met)
+            text = refused(await me.run(dry=dry), "locked", ExitCode.LOCKED)
+            assert str(os.getpid()) in text
+            assert socket.gethostname() in text
+            stalled.released.set()
+            await task
+        assert first.report.exit_code is ExitCode.OK, describe(first)
+        assert not (me.root / ".mirror/lock").exists()
+        await me.assert_settled()
+
+
+async def test_a_lock_of_a_killed_run_holds_nobody_up(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        (me.root / ".mirror/lock").write_text('{"pid": 1, "host": "x", "since": "y", "boot": ""}')
+        await me.planned()
+        await me.synced()
+        assert not (me.root / ".mirror/lock").exists()
+
+
+def _hold_without_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that knows no locks: some network mounts."""
+
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.fixture
+def without_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    _hold_without_flock(monkeypatch)
+    (tmp_path / ".mirror").mkdir()
+    return tmp_path
+
+
+def test_without_flock_a_living_holder_is_respected(without_flock: Path):
+    with locked(without_flock):
+        lock = locked(without_flock)
+        with pytest.raises(LockedError, match=str(os.getpid())):
+            lock.__enter__()
+    assert not (without_flock / ".mirror/lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "held"),
+    [
+        ({"pid": 4_000_000}, False),
+        ({"boot": "another"}, False),
+        ({"host": "another"}, True),
+        ({}, True),
+    ],
+    ids=["died", "rebooted", "on another host", "alive"],
+)
+def test_without_flock_only_a_dead_holder_is_put_away(
+    without_flock: Path, change: dict[str, object], *, held: bool
+):
+    lock = without_flock / ".mirror/lock"
+    with locked(without_flock):
+        told = json.loads(lock.read_text())
+    lock.write_text(json.dumps(told | change))
+    if held:
+        with pytest.raises(LockedError), locked(without_flock):
+            pass
+        assert lock.exists()
+    else:
+        with locked(without_flock):
+            assert json.loads(lock.read_text())["pid"] == os.getpid()
+
+
+# -- rights and room -------------------------------------------------------------------------------
+
+
+async def test_a_folder_that_cannot_be_read_is_not_taken_for_lost():
+    with as_nobody() as folder:
+        async with mirrored(folder, photos(3)) as me:
+            await me.synced()
+            (me.root / "2020/06").chmod(0)
+            try:
+                run = await me.run()
+            finally:
+                (me.root / "2020/06").chmod(0o700)
+            refused(run, "unwritable")
+            me.sandbox.requests.clear()
+            await me.synced()
+            assert me.originals() == {}
+
+
+@pytest.mark.parametrize("dry", [False, True])
+async def test_a_root_that_cannot_be_written_is_told_and_can_be_planned(*, dry: bool):
+    with as_nobody() as folder:
+        async with mirrored(folder, photos(1)) as me:
+            me.root.mkdir(mode=0o500)
+            run = await me.run(dry=dry)
+            if dry:
+                assert [action.kind for action in run.plan.actions] == ["download"]
+            else:
+                refused(run, "unwritable")
+
+
+@pytest.mark.parametrize("dry", [False, True])
+async def test_a_disk_that_became_read_only_is_told_and_can_be_planned(
+    tmp_path: Path, *, dry: bool
+):
+    async with mirrored(tmp_path, photos(1)) as me:
+        with mounted(me.root):
+            await me.synced()
+            me.library.upload("new.jpg", content("new"), taken_at=NOON)
+            remount(me.root, "ro")
+            run = await me.run(dry=dry)
+            if dry:
+                assert [action.path for action in run.plan.actions] == ["2020/06/15/new.jpg"]
+            else:
+                refused(run, "unwritable")
+            remount(me.root, "rw")
+            await me.synced()
+            await me.assert_settled()
+
+
+async def test_a_full_disk_stops_the_destination_and_the_next_run_goes_on(tmp_path: Path):
+    async with mirrored(tmp_path, photos(20, 100_000)) as me:
+        with mounted(me.root, "-o", "size=1m"):
+            text = refused(await me.run(), "no-space")
+            assert "room" in text
+            assert len(files(me.root)) < 20
+            remount(me.root, "size=64m")
+            await me.synced()
+            assert len(files(me.root)) == 20
+            await me.assert_settled()
+
+
+# -- an index that is no index ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dry", [False, True])
+async def test_an_index_that_cannot_be_read_is_told(tmp_path: Path, *, dry: bool):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        (me.root / ".mirror/index.sqlite3").write_bytes(b"garbage" * 1000)
+        before = tree(me.root)
+        refused(await me.run(dry=dry), "index")
+        assert tree(me.root) == before
+
+
+@pytest.mark.parametrize("dry", [False, True])
+async def test_an_index_damaged_in_the_middle_is_told(tmp_path: Path, *, dry: bool):
+    async with mirrored(tmp_path, photos(300)) as me:
+        await me.synced()
+        path = me.root / ".mirror/index.sqlite3"
+        data = bytearray(path.read_bytes())
+        data[4096:-4096] = b"\xff" * (len(data) - 8192)
+        path.write_bytes(data)
+        before = tree(me.root)
+        refused(await me.run(dry=dry), "index")
+        assert tree(me.root) == before
+
+
+async def test_an_index_of_a_newer_version_is_left_alone(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        with Index(me.root / ".mirror/index.sqlite3") as index:
+            index._db.execute("UPDATE meta SET value = '99' WHERE name = 'version'")
+        refused(await me.run(), "index")
