@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from mirror.core import checksum
@@ -52,6 +53,7 @@ class Work:
     progress: Progress
     heads: Mapping[str, Head]
     transfers: int
+    now: datetime  # by the server's clock
 
 
 async def execute(plan: Plan, work: Work) -> None:
@@ -87,7 +89,7 @@ def _index_only(actions: Iterable[Action], work: Work) -> None:
 def _remember(action: Action, work: Work) -> None:
     row, asset = action.row, action.asset
     if action.kind is Kind.ADOPT and asset is not None:
-        work.index.finish([_adopted(action, asset, work.heads.get(asset.id))])
+        work.index.finish([_adopted(action, asset, work.heads.get(asset.id), work.now)])
     elif row is None:
         raise ValueError(f"no row: {action}")
     elif action.kind is Kind.REBIND and asset is not None:
@@ -109,10 +111,10 @@ def _rebound(row: Row, asset: Asset) -> Row:
     )
 
 
-def _adopted(action: Action, asset: Asset, head: Head | None) -> Row:
-    if action.row is not None and action.reason is Reason.LISTED_AGAIN:
-        return replace(action.row, state=RowState.PUBLISHED, reason="")
+def _adopted(action: Action, asset: Asset, head: Head | None, now: datetime) -> Row:
     entry = action.entry
+    if entry is None and action.row is not None:
+        return replace(action.row, base=action.base, state=RowState.PUBLISHED, reason="")
     if entry is None:
         raise ValueError(f"nothing to adopt: {action}")
     return Row(
@@ -126,6 +128,9 @@ def _adopted(action: Action, asset: Asset, head: Head | None) -> Row:
         mtime_ns=entry.mtime_ns,
         etag=head.etag if head else "",
         file_modified_at=asset.file_modified_at,
+        uploaded_at=asset.uploaded_at,
+        still_id=action.still_id,
+        verified_at=None if action.reason is Reason.UNPROVED else now,
     )
 
 
@@ -249,6 +254,9 @@ async def _bring_one(action: Action, work: Work) -> None:
         mtime_ns=received.written.mtime_ns,
         etag=received.etag,
         file_modified_at=asset.file_modified_at,
+        uploaded_at=asset.uploaded_at,
+        still_id=action.still_id,
+        verified_at=work.now,
     )
     staged = Staged(action, row, received)
     _tell(await work.publisher.stage(staged), work)

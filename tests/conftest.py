@@ -1,14 +1,21 @@
 """What every test may use."""
 
 import json
+import os
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import jsonschema
 import pytest
 import structlog
+from hypothesis import settings
 
 from mirror.events import SCHEMA_VERSION, schema
+
+# Other work on the machine is no failure: no test of a law is timed.
+settings.register_profile("dev", deadline=None)
+settings.register_profile("ci", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 _VALIDATOR = jsonschema.Draft202012Validator(schema())
 _SEEN: set[tuple[str, ...]] = set()

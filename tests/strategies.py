@@ -1,13 +1,43 @@
 """What the world may send: hypothesis strategies for names, dates, assets and layouts."""
 
 import json
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from hypothesis import strategies as st
 
-from mirror.core.model import Asset, AssetType, Exif, NameRules, Visibility
+from mirror.core import checksum
+from mirror.core.allocate import names_of
+from mirror.core.layout import fold
+from mirror.core.model import (
+    Asset,
+    AssetType,
+    EntryKind,
+    Exif,
+    Listed,
+    NameRules,
+    OnGone,
+    Row,
+    RowState,
+    Visibility,
+)
+from mirror.core.plan import Policy
+from tests.world import (
+    OURS_NS,
+    OWNER,
+    THEIRS_NS,
+    UPLOADED_AT,
+    Node,
+    RefusedError,
+    Tree,
+    World,
+    an_asset,
+    external,
+    sha1,
+)
 
 # What two running Immich servers gave back unchanged for what had been uploaded.
 RECORDED_NAMES: Final[list[str]] = json.loads(
@@ -111,3 +141,138 @@ def layout_texts() -> st.SearchStrategy[str]:
 def name_rules() -> st.SearchStrategy[NameRules]:
     """Either set of rules."""
     return st.sampled_from(NameRules)
+
+
+# -- worlds: a server, a folder and an index that contradict each other ----------------------------
+
+# The last three have the same short id.
+IDS: Final = (
+    "00000000-0000-4000-8000-000000000001",
+    "00000000-0000-4000-8000-000000000002",
+    "00000000-0000-4000-8000-000000000003",
+    "00000000-0000-4000-8000-000000000004",
+    "10000000-0000-4000-8000-00000000000f",
+    "20000000-0000-4000-8000-00000000000f",
+    "30000000-0000-4000-8000-00000000000f",
+)
+VIDEO_ID: Final = "00000000-0000-4000-8000-000000000005"
+_OWNERS: Final = (OWNER, "00000000-0000-4000-8000-00000000000b")
+_CONTENTS: Final = (b"", b"1", b"2", b"33")
+# Bases meet each other: by case, by form, as a file where a folder is wanted, at a suffixed name.
+_BASES: Final = (
+    *("a.jpg", "A.jpg", "é.jpg", "É.jpg", "d/a.jpg", "D/a.jpg", "d", "d/a.jpg/x.jpg", "a.mov"),
+    *("a-0000000f.jpg", f"a-{IDS[0]}.jpg", f"a-{IDS[4]}.jpg", "d-00000001", "x/y/a.jpg", "x"),
+)
+# What a file system may have made of them, or somebody else.
+_SPELLINGS: Final = (
+    *_BASES,
+    *("A.JPG", "e\u0301.jpg", "D/A.JPG", "a-0000000F.jpg", "a.MOV", "d/a.jpg/X.jpg", "bad\udcff"),
+)
+
+
+def worlds() -> st.SearchStrategy[World]:
+    """Anything a run may meet.
+
+    A seed and a few sizes instead of a hundred choices: twenty times as many worlds in the time,
+    and a failure still shrinks to few assets and few files.
+    """
+    return st.builds(
+        lambda seed, assets, rows, foreign: _Maker(Random(seed)).world(assets, rows, foreign),
+        seed=st.integers(0, 2**32),
+        assets=st.integers(0, len(IDS)),
+        rows=st.integers(0, len(IDS) + 1),
+        foreign=st.integers(0, 4),
+    )
+
+
+class _Maker:
+    def __init__(self, random: Random) -> None:
+        self._choice = random.choice
+        self._sample = random.sample
+
+    def world(self, assets: int, rows: int, foreign: int) -> World:
+        ids = (*IDS, VIDEO_ID)
+        contents = {asset_id: self._choice(_CONTENTS) for asset_id in ids}
+        by_id = {asset_id: self._asset(asset_id, contents[asset_id]) for asset_id in ids}
+        world = World(
+            tree=Tree(folding=self._flag()),
+            listed=self._listing(by_id, assets),
+            bases={asset_id: self._choice(_BASES) for asset_id in ids},
+            contents=contents,
+            complete=self._flag(),
+            policy=Policy(removes=self._flag(), on_gone=self._choice(tuple(OnGone))),
+        )
+        for asset_id in self._sample(ids, rows):
+            self._add_row(world, by_id[asset_id])
+        for path in self._sample(_SPELLINGS, foreign):
+            self._add_foreign(world, path)
+        for content in self._sample(_CONTENTS, self._choice((0, 0, 1, 2))):
+            world.quarantine[f".mirror/quarantine/old/{content.decode()}"] = content
+        if world.listed and self._flag():
+            world.known_failures = frozenset({self._choice(world.listed).asset.id})
+        return world
+
+    def _flag(self) -> bool:
+        return self._choice((False, True))
+
+    def _asset(self, asset_id: str, content: bytes) -> Asset:
+        asset = an_asset(
+            asset_id,
+            content,
+            owner_id=self._choice(_OWNERS),
+            uploaded_at=UPLOADED_AT + self._choice((timedelta(0), timedelta(days=1))),
+        )
+        return external(asset) if self._choice(range(5)) == 0 else asset
+
+    def _listing(self, by_id: dict[str, Asset], count: int) -> tuple[Listed, ...]:
+        """Some of the assets; the video belongs to one or two of the stills, or to none."""
+        found = [Listed(by_id[asset_id]) for asset_id in self._sample(IDS, count)]
+        if self._flag():
+            stills = [by_id[it] for it in self._sample(IDS, self._choice(range(3)))]
+            first = min(stills, key=lambda still: (still.uploaded_at, still.id), default=None)
+            found.append(Listed(by_id[VIDEO_ID], first))
+        return tuple(found)
+
+    def _add_row(self, world: World, asset: Asset) -> None:
+        """A row, if no other has its path, and what has become of its file."""
+        listed = {item.asset.id: item for item in world.listed}.get(asset.id, Listed(asset))
+        base = self._choice((world.base(listed), self._choice(_BASES)))
+        lead = listed.still or asset
+        path = self._choice((*names_of(base, lead.id, asset.id), *_SPELLINGS))
+        if fold(path) in {fold(row.path) for row in world.rows.values()}:
+            return
+        content = self._choice((world.contents[asset.id], self._choice(_CONTENTS)))
+        is_current = content == world.contents[asset.id]
+        is_own = checksum.content_sha1(asset) is not None
+        row = Row(
+            asset_id=self._choice((asset.id, asset.id, asset.id, f"9{asset.id[1:]}")),
+            owner_id=asset.owner_id,
+            checksum=sha1(content) if is_own else asset.checksum,
+            base=base,
+            path=path,
+            state=self._choice(tuple(RowState)),
+            sha1=sha1(content) if is_own or self._flag() else None,
+            size_bytes=len(content),
+            mtime_ns=self._choice((OURS_NS, OURS_NS, THEIRS_NS)),
+            etag=sha1(content).hex(),
+            # The server gives a file another time when it has other bytes.
+            file_modified_at=self._choice((UPLOADED_AT, None)) if is_current else None,
+        )
+        world.rows[row.asset_id] = row
+        self._add_file(world, row, content)
+
+    def _add_file(self, world: World, row: Row, content: bytes) -> None:
+        others = [Node(content=it, mtime_ns=THEIRS_NS + 1) for it in _CONTENTS if it != content]
+        intact = Node(content=content, mtime_ns=OURS_NS)
+        link = Node(EntryKind.LINK)
+        node = self._choice((intact, intact, intact, intact, *others, link, None, None))
+        if node is not None:
+            with suppress(RefusedError):
+                world.tree.put(row.path, node)
+
+    def _add_foreign(self, world: World, path: str) -> None:
+        kinds = (*(EntryKind.FILE,) * 3, EntryKind.FOLDER, EntryKind.LINK)
+        kind = self._choice(kinds)
+        content = self._choice(_CONTENTS) if kind is EntryKind.FILE else b""
+        with suppress(RefusedError):
+            world.tree.put(path, Node(kind, content))

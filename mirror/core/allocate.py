@@ -3,6 +3,9 @@
 A row keeps its path while its base is unchanged. Then come the assets whose bytes lie at one of
 their names already, then the rest by (uploaded, id). A live photo is named as a unit, so that its
 video keeps the still's stem. Pure, and independent of the order of its input.
+
+Only an intact file that moves gives its place to others in the same plan: whatever else a row may
+wait for (a download, a person) can fail, and its place would be taken while it is still there.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,12 +26,13 @@ class Claim:
     base: str
     still: Asset | None = None  # the still of a live photo whose video this is
     row: Row | None = None
+    intact: bool = False  # the row's file is there, with the bytes that the server lists
     is_mine: Callable[[Entry], bool] = lambda _entry: False  # whether a file holds its bytes
 
     @property
-    def keeps(self) -> bool:
-        """Whether the row's path is right as it is."""
-        return self.row is not None and self.row.base == self.base
+    def kept(self) -> str | None:
+        """The row's path, while the base that it was given for is the asset's."""
+        return self.row.path if self.row is not None and self.row.base == self.base else None
 
     @property
     def lead(self) -> Asset:
@@ -43,18 +47,29 @@ def allocate(
 
     `still_rows` are the rows of stills that need no path themselves, by id.
     """
-    board = _Board(disk, claims)
+    staying: frozenset[str] = frozenset()
+    while True:
+        board = _Board(disk, claims, staying)
+        _fill(board, claims, still_rows)
+        nameless = {asset_id for asset_id in board.leaving if board.paths[asset_id] is None}
+        if not nameless:
+            return board.paths
+        staying |= nameless  # nowhere to go: nobody gets their place
+
+
+def _fill(board: "_Board", claims: Iterable[Claim], still_rows: Mapping[str, Row]) -> None:
     rest = []
     for claim in claims:
-        if claim.row is not None and claim.keeps and not board.is_blocked(claim.row):
-            board.take(claim, claim.row.path)
+        if claim.kept is not None and board.lies_at_its_path(claim):
+            board.take([(claim, claim.kept)])
         else:
             rest.append(claim)
-    units = _units(rest)
-    late = [unit for unit in units if not _take_where_bytes_lie(unit, board)]
+    rest.sort(key=lambda claim: _age(claim.asset))
+    # Something may have come to the place of a file that is missing.
+    rest = [claim for claim in rest if not (claim.kept and board.take_all([claim], [claim.kept]))]
+    late = [unit for unit in _units(rest) if not _take_where_bytes_lie(unit, board)]
     for unit in late:
         _take_first_free(unit, board, still_rows)
-    return board.paths
 
 
 def names_of(base: str, lead_id: str, asset_id: str) -> tuple[str, ...]:
@@ -85,9 +100,9 @@ def _age(asset: Asset) -> tuple[datetime, str]:
 
 def _take_where_bytes_lie(unit: list[Claim], board: "_Board") -> bool:
     names = [candidates(claim.base, claim.lead.id) for claim in unit]
-    at_suffix = list(zip(*names, strict=True))
-    best = max(at_suffix, key=lambda paths: board.lying(unit, paths))
-    return board.lying(unit, best) > 0 and board.take_all(unit, best)
+    at_suffix = [paths for paths in zip(*names, strict=True) if board.lying(unit, paths)]
+    at_suffix.sort(key=lambda paths: board.lying(unit, paths), reverse=True)
+    return any(board.take_all(unit, paths) for paths in at_suffix)
 
 
 def _take_first_free(unit: list[Claim], board: "_Board", still_rows: Mapping[str, Row]) -> None:
@@ -119,40 +134,42 @@ def _suffix_order(claim: Claim, board: "_Board", still_rows: Mapping[str, Row]) 
 class _Board:
     """Which keys are taken, by what lies there, by rows that stay, and by this plan."""
 
-    def __init__(self, disk: Disk, claims: Sequence[Claim]) -> None:
+    def __init__(self, disk: Disk, claims: Sequence[Claim], staying: frozenset[str]) -> None:
         self._disk = disk
         self._taken: set[str] = set()
         self._folders: set[str] = set()
-        self._leaving = {
-            claim.row.asset_id
+        self.leaving = {
+            claim.asset.id
             for claim in claims
-            if claim.row is not None and not claim.keeps and claim.row.asset_id not in disk.other
+            if claim.intact and claim.kept is None and claim.asset.id not in staying
         }
         self.bases = {claim.asset.id: claim.base for claim in claims}
         self.paths: dict[str, str | None] = {}
 
-    def is_blocked(self, row: Row) -> bool:
-        """Whether a folder or a link took the row's path: those are never ours to move."""
+    def lies_at_its_path(self, claim: Claim) -> bool:
+        """Whether a file is at the row's very path; a link or another spelling is not ours."""
+        row = claim.row
+        if row is None or row.asset_id in self._disk.missing:
+            return False
         lying = self._disk.other.get(row.asset_id)
-        replaced = lying is not None and lying.kind is not EntryKind.FILE
-        return replaced or fold(row.path) in self._disk.folders
+        return lying is None or (lying.kind is EntryKind.FILE and lying.path == row.path)
 
-    def take(self, claim: Claim, path: str) -> None:
-        key = fold(path)
-        self._taken.add(key)
-        self._folders.update(ancestors(key))
-        self.paths[claim.asset.id] = path
+    def take(self, pairs: Iterable[tuple[Claim, str]]) -> None:
+        """Give each claim its path."""
+        for claim, path in pairs:
+            key = fold(path)
+            self._taken.add(key)
+            self._folders.update(ancestors(key))
+            self.paths[claim.asset.id] = path
 
     def take_all(self, unit: Sequence[Claim], paths: Sequence[str]) -> bool:
         """Take one path for each, or none at all."""
-        keys = {fold(path) for path in paths}
-        if len(keys) < len(paths):
+        if len({fold(path) for path in paths}) < len(paths):
             return False
         pairs = list(zip(unit, paths, strict=True))
-        if not all(self._is_free(claim, fold(path)) for claim, path in pairs):
+        if not all(self._is_free(claim, path) for claim, path in pairs):
             return False
-        for claim, path in pairs:
-            self.take(claim, path)
+        self.take(pairs)
         return True
 
     def lying(self, unit: Sequence[Claim], paths: Sequence[str]) -> int:
@@ -164,25 +181,33 @@ class _Board:
     def _lies_at(self, claim: Claim, key: str) -> bool:
         return any(claim.is_mine(entry) for entry in self._disk.foreign.get(key, ()))
 
-    def _is_free(self, claim: Claim, key: str) -> bool:
+    def _is_free(self, claim: Claim, path: str) -> bool:
+        key = fold(path)
         if key in self._taken or key in self._folders or key in self._disk.folders:
             return False
-        if self._is_held(key, claim):
+        if self._is_held(path, claim):
             return False
         if key in self._disk.foreign and not self._lies_at(claim, key):
             return False
         return not any(self._is_file(above, claim) for above in ancestors(key))
 
-    def _is_held(self, key: str, claim: Claim) -> bool:
+    def _is_held(self, path: str, claim: Claim) -> bool:
+        key = fold(path)
         holder = self._disk.holders.get(key)
-        if holder is None or holder in self._leaving:
+        if holder is None:
             return False
-        return claim.row is None or holder != claim.row.asset_id
+        if claim.row is not None and holder == claim.row.asset_id:
+            # Other bytes lie at the row's path: they are displaced there, and in the way elsewhere.
+            drifted = holder in self._disk.other
+            return drifted and not (path == claim.row.path and self.lies_at_its_path(claim))
+        # What would be adopted here would be adopted before the holder leaves.
+        return holder not in self.leaving or key in self._disk.foreign
 
     def _is_file(self, key: str, claim: Claim) -> bool:
-        lying = self._disk.foreign.get(key, ())
-        return (
-            key in self._taken
-            or self._is_held(key, claim)
-            or any(entry.kind is not EntryKind.FOLDER for entry in lying)
-        )
+        if key in self._taken or key in self._disk.foreign:
+            return True
+        holder = self._disk.holders.get(key)
+        if holder is None or holder in self.leaving or holder in self._disk.missing:
+            return False
+        is_own = claim.row is not None and holder == claim.row.asset_id
+        return not is_own or holder in self._disk.other

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mirror.core.allocate import ancestors
 from mirror.core.layout import fold
 from mirror.core.plan import Action
 
@@ -18,27 +19,38 @@ class Step:
 
 
 def steps(moves: Sequence[Action], parking: Callable[[Action], str]) -> Iterator[Step]:
-    """Chains from their free end, circles and case-only renames by way of `parking(action)`."""
+    """Chains from their free end, circles and case-only renames by way of `parking(action)`.
+
+    A move waits for the file at its target, and for a file where its target needs a folder.
+    """
     by_source = {fold(move.source): move for move in moves}
-    done: set[str] = set()
-    for move in moves:
-        chain: list[Action] = []
-        current: Action | None = move
-        while current is not None and fold(current.source) not in done:
-            done.add(fold(current.source))
-            chain.append(current)
-            current = by_source.get(fold(current.path))
-        yield from _chain(chain, parking, circle=current is not None and current in chain)
+
+    def in_the_way(move: Action) -> Iterator[str]:
+        key = fold(move.path)
+        return (source for source in (key, *ancestors(key)) if source in by_source)
+
+    begun: set[str] = set()
+    gone: set[str] = set()  # no longer at their source
+    for start, first in by_source.items():
+        if start in begun:
+            continue
+        begun.add(start)
+        waiting = [(start, in_the_way(first))]
+        while waiting:
+            source, blockers = waiting[-1]
+            blocker = next(blockers, None)
+            if blocker is None:
+                waiting.pop()
+                yield _final(by_source[source], parking, parked=source in gone)
+                gone.add(source)
+            elif blocker not in begun:
+                begun.add(blocker)
+                waiting.append((blocker, in_the_way(by_source[blocker])))
+            elif blocker not in gone:  # it waits for this one
+                gone.add(blocker)
+                move = by_source[blocker]
+                yield Step(move, move.source, parking(move), last=False)
 
 
-def _chain(
-    chain: Sequence[Action], parking: Callable[[Action], str], *, circle: bool
-) -> Iterator[Step]:
-    """`chain[n]` waits for `chain[n + 1]`; in a circle the last one waits for an earlier one."""
-    if not circle:
-        yield from (Step(move, move.source, move.path) for move in reversed(chain))
-        return
-    parked = next(move for move in chain if fold(move.source) == fold(chain[-1].path))
-    yield Step(parked, parked.source, parking(parked), last=False)
-    for move in reversed(chain):
-        yield Step(move, parking(move) if move is parked else move.source, move.path)
+def _final(move: Action, parking: Callable[[Action], str], *, parked: bool) -> Step:
+    return Step(move, parking(move) if parked else move.source, move.path)

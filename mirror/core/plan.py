@@ -60,6 +60,7 @@ class Action:
     base: str = ""
     asset: Asset | None = None
     row: Row | None = None  # the asset's row before the step
+    still_id: str = ""  # of a live photo's video: its still
     source: str = ""  # for MOVE, COPY and RESTORE: where the bytes lie
     entry: Entry | None = None  # for ADOPT, and for what is displaced: what lies there
     displaces: bool = (
@@ -117,17 +118,18 @@ class Plan:
 
 
 # What depends on what: a row must be right before its file moves, a path free before it is filled.
+# Rows that go come first: an asset may be disowned at one path and adopted at another.
 ORDER: tuple[Kind, ...] = (
+    Kind.DISOWN,
+    Kind.FORGET,
     Kind.REBIND,
     Kind.ADOPT,
-    Kind.DISOWN,
     Kind.MOVE,
     Kind.COPY,
     Kind.RESTORE,
     Kind.DOWNLOAD,
     Kind.REPLACE,
     Kind.RETAIN,
-    Kind.FORGET,
     Kind.REMOVE,
     Kind.CONFLICT,
 )
@@ -148,19 +150,35 @@ def make_plan(
     `unlisted` are the rows whose asset the listing does not have; `still_rows` the rows of stills
     that agree, by id, for live videos that do not. The order of the inputs changes nothing.
     """
-    gone = list(unlisted)
+    gone = sorted(unlisted, key=lambda row: row.asset_id) if complete else []
     wanted = [item for item in differences if not item.known_failure]
-    rebound, twins = _rebind(wanted, gone if complete else [], disk)
-    claims = allocate([_claim(item, disk) for item in rebound], disk, still_rows or {})
+    rebound, twins = _rebind(wanted, gone, disk)
+    new_ids = {action.row.asset_id: action.asset_id for action in twins if action.row}
     actions = list(twins)
+    if policy.removes:
+        actions += _unlisted((row for row in gone if row.asset_id not in new_ids), disk, policy)
+    forgotten = {action.asset_id for action in actions if action.kind is Kind.FORGET}
+    board = _with_holders(disk, new_ids, forgotten)
+    claims = allocate([_claim(item, board) for item in rebound], board, still_rows or {})
     for item in rebound:
-        actions += _decide(item, claims[item.listed.asset.id], disk)
-    if complete and policy.removes:
-        taken = {action.row.asset_id for action in twins if action.row}
-        actions += _unlisted((row for row in gone if row.asset_id not in taken), disk, policy)
+        actions += _decide(item, claims[item.listed.asset.id], board)
     actions.sort(key=lambda action: (ORDER.index(action.kind), action.path, action.asset_id))
     known = sorted(item.listed.asset.id for item in differences if item.known_failure)
+    acted = {action.asset_id for action in actions}
+    unchanged += sum(item.listed.asset.id not in acted for item in rebound)
     return Plan(tuple(actions), unchanged, tuple(known), complete)
+
+
+def _with_holders(disk: Disk, new_ids: Mapping[str, str], forgotten: set[str]) -> Disk:
+    """The disk once rows have their new ids, and those without a file are forgotten."""
+    if not new_ids and not forgotten:
+        return disk
+    holders = {
+        key: new_ids.get(holder, holder)
+        for key, holder in disk.holders.items()
+        if holder not in forgotten
+    }
+    return replace(disk, holders=holders)
 
 
 # -- re-uploads ------------------------------------------------------------------------------------
@@ -217,6 +235,7 @@ def _claim(item: Difference, disk: Disk) -> Claim:
         still=item.listed.still,
         base=item.base,
         row=item.row,
+        intact=not _may_adopt(item, disk),
         is_mine=lambda entry: _may_adopt(item, disk) and _is_content(entry, item, disk),
     )
 
@@ -229,11 +248,17 @@ def _may_adopt(item: Difference, disk: Disk) -> bool:
 
 def _is_content(entry: Entry, item: Difference, disk: Disk) -> bool:
     """Whether a file holds the asset's bytes, as far as anyone can know."""
-    asset = item.listed.asset
-    wanted = checksum.content_sha1(asset)
+    wanted = _content_sha1(item)
     if wanted is not None:
         return entry.sha1 == wanted
-    return entry.kind is EntryKind.FILE and disk.sizes.get(asset.id) == entry.size_bytes
+    size_bytes = disk.sizes.get(item.listed.asset.id)
+    return entry.kind is EntryKind.FILE and size_bytes == entry.size_bytes
+
+
+def _content_sha1(item: Difference) -> bytes | None:
+    """The SHA-1 of the asset's bytes: as the server knows it, or as it was when they came."""
+    known = checksum.content_sha1(item.listed.asset)
+    return item.row.sha1 if known is None and item.row and not item.changed else known
 
 
 # -- one asset -------------------------------------------------------------------------------------
@@ -249,7 +274,13 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
         )  # fmt: skip
         return
     step = Action(
-        kind=Kind.DOWNLOAD, reason=Reason.NEW, path=wanted, base=item.base, asset=asset, row=row
+        kind=Kind.DOWNLOAD,
+        reason=Reason.NEW,
+        path=wanted,
+        base=item.base,
+        asset=asset,
+        row=row,
+        still_id=item.listed.still.id if item.listed.still else "",
     )
     found = _found(step, item, disk)
     if row is None:
@@ -264,6 +295,8 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
         yield replace(step, kind=Kind.MOVE, reason=Reason.RENAMED, source=row.path)
     elif row.state is RowState.RETAINED:
         yield replace(step, kind=Kind.ADOPT, reason=Reason.LISTED_AGAIN)
+    elif row.base != item.base:
+        yield replace(step, kind=Kind.ADOPT, reason=Reason.RENAMED)
 
 
 def _with_other_bytes(step: Action, found: Action | None, lying: Entry) -> Iterator[Action]:
@@ -301,8 +334,7 @@ def _found(step: Action, item: Difference, disk: Disk) -> Action | None:
     lying = (here,) if here is not None else disk.foreign.get(fold(step.path), ())
     for entry in lying:
         if _is_content(entry, item, disk):
-            proved = checksum.content_sha1(item.listed.asset) is not None
-            reason = Reason.FOUND if proved else Reason.UNPROVED
+            reason = Reason.UNPROVED if _content_sha1(item) is None else Reason.FOUND
             return replace(step, kind=Kind.ADOPT, reason=reason, entry=entry, path=entry.path)
     return None
 
