@@ -2,7 +2,7 @@
 
 Every path is walked component by component from the root's descriptor, without following links and
 without leaving the root's device, so no name and no race leads outside. Nothing here decides.
-Methods block; `write_partial` and `publish` are short enough for the event loop's thread.
+Methods block.
 """
 
 import ctypes
@@ -31,6 +31,7 @@ QUARANTINE: Final = "quarantine"
 _CHUNK_BYTES: Final = 1 << 20
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_NS: Final = 2**63 - 1
 _RENAME_NOREPLACE: Final = 1  # linux/fs.h
 _FICLONE: Final = 0x40049409  # linux/fs.h
 _UNSUPPORTED: Final = frozenset(
@@ -100,7 +101,7 @@ class Folder:
             except FileNotFoundError:
                 continue  # it went between the listing and the look
             if stat_module.S_ISREG(found.st_mode):
-                yield path, EntryKind.FILE, found.st_size, found.st_mtime_ns
+                yield path, EntryKind.FILE, found.st_size, _mtime_ns(found)
             else:
                 kind = EntryKind.LINK if stat_module.S_ISLNK(found.st_mode) else EntryKind.OTHER
                 yield path, kind, 0, 0
@@ -150,7 +151,7 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         if stat_module.S_ISREG(found.st_mode):
-            return Entry(path, EntryKind.FILE, found.st_size, found.st_mtime_ns)
+            return Entry(path, EntryKind.FILE, found.st_size, _mtime_ns(found))
         if stat_module.S_ISDIR(found.st_mode):
             return Entry(path, EntryKind.FOLDER)
         kind = EntryKind.LINK if stat_module.S_ISLNK(found.st_mode) else EntryKind.OTHER
@@ -195,17 +196,6 @@ class Folder:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._parent(partial(name)) as parent:
             return os.open(name, flags, 0o666, dir_fd=parent)
-
-    def write_partial(self, name: str, body: bytes, mtime_ns: int) -> Written:
-        """A whole small file in one go."""
-        descriptor = self.open_partial(name)
-        try:
-            written = 0
-            while written < len(body):
-                written += os.pwrite(descriptor, body[written:], written)
-            return finish_partial(descriptor, len(body), mtime_ns)
-        finally:
-            os.close(descriptor)
 
     def drop(self, path: str) -> None:
         """Remove one of our own work files, if it is there."""
@@ -366,7 +356,7 @@ def finish_partial(descriptor: int, size_bytes: int, mtime_ns: int) -> Written:
     with suppress(OSError, OverflowError):
         os.utime(descriptor, ns=(mtime_ns, mtime_ns))
     found = os.fstat(descriptor)
-    return Written(found.st_size, found.st_mtime_ns)
+    return Written(found.st_size, _mtime_ns(found))
 
 
 def unwritable(path: Path, error: OSError) -> DestinationError:
@@ -379,6 +369,11 @@ def unwritable(path: Path, error: OSError) -> DestinationError:
         why=why,
         hint="check that the folder exists and that this user may read and write it",
     )
+
+
+def _mtime_ns(found: os.stat_result) -> int:
+    """A file's time as the index can hold it: photos are dated after 2262 and before 1677, too."""
+    return max(-_MOST_NS, min(found.st_mtime_ns, _MOST_NS))
 
 
 def _name(path: str) -> str:

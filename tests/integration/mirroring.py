@@ -246,6 +246,10 @@ def whole(root: Path) -> dict[str, tuple[object, ...]]:
     return {path: _look(root, path) for path in _everything(root)}
 
 
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def moved_aside(root: Path) -> list[Path]:
     """The files in quarantine."""
     return sorted(path for path in (root / ".mirror/quarantine").rglob("*") if path.is_file())
