@@ -10,7 +10,7 @@ from mirror.core import checksum
 from mirror.core.batches import batches
 from mirror.core.model import Asset, Row, RowState
 from mirror.core.order import Step, steps
-from mirror.core.plan import Action, Kind, Plan, Reason
+from mirror.core.plan import Action, Kind, Plan, Reason, rebound
 from mirror.core.report import Failed, Outcome, Report
 from mirror.destinations.folder import PARTIAL, Folder, partial, unwritable
 from mirror.errors import AssetError, ConflictError, MirrorError, RequestError
@@ -92,23 +92,13 @@ def _remember(action: Action, work: Work) -> None:
         work.index.finish([_adopted(action, asset, work.heads.get(asset.id), work.now)])
     elif row is None:
         raise ValueError(f"no row: {action}")
-    elif action.kind is Kind.REBIND and asset is not None:
-        work.index.rebind([(row.asset_id, _rebound(row, asset))])
+    elif action.kind is Kind.REBIND:
+        work.index.rebind([(row.asset_id, rebound(action))])
     elif action.kind is Kind.RETAIN:
         retained = replace(row, state=RowState.RETAINED, reason=action.reason.value)
         work.index.finish([retained])
     else:
         work.index.forget([row.asset_id])
-
-
-def _rebound(row: Row, asset: Asset) -> Row:
-    return replace(
-        row,
-        asset_id=asset.id,
-        state=RowState.PUBLISHED,
-        reason="",
-        file_modified_at=asset.file_modified_at,
-    )
 
 
 def _adopted(action: Action, asset: Asset, head: Head | None, now: datetime) -> Row:
@@ -183,7 +173,12 @@ def _moved(action: Action) -> Row:
     if action.row is None:
         raise ValueError(f"no row: {action}")
     return replace(
-        action.row, path=action.path, base=action.base, state=RowState.PUBLISHED, reason=""
+        action.row,
+        path=action.path,
+        base=action.base,
+        state=RowState.PUBLISHED,
+        reason="",
+        still_id=action.still_id,
     )
 
 

@@ -32,7 +32,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ROW_COLUMNS: Final = (
     "asset_id, owner_id, checksum, base, path, key, state, sha1, size_bytes, mtime_ns, etag,"
-    " file_modified_us, reason"
+    " file_modified_us, reason, uploaded_us, still_id, verified_us"
 )
 _ROW_TYPES: Final = """
     asset_id TEXT PRIMARY KEY,
@@ -47,7 +47,10 @@ _ROW_TYPES: Final = """
     mtime_ns INTEGER NOT NULL,
     etag TEXT NOT NULL,
     file_modified_us INTEGER,
-    reason TEXT NOT NULL
+    reason TEXT NOT NULL,
+    uploaded_us INTEGER,
+    still_id TEXT NOT NULL,
+    verified_us INTEGER
 """
 _SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -443,7 +446,6 @@ def _text(path: bytes) -> str:
 
 
 def _values(row: Row) -> tuple[object, ...]:
-    modified = row.file_modified_at
     return (
         row.asset_id,
         row.owner_id,
@@ -456,15 +458,19 @@ def _values(row: Row) -> tuple[object, ...]:
         row.size_bytes,
         row.mtime_ns,
         row.etag,
-        None if modified is None else (modified - _EPOCH) // timedelta(microseconds=1),
+        _us(row.file_modified_at),
         row.reason,
+        _us(row.uploaded_at),
+        row.still_id,
+        _us(row.verified_at),
     )
 
 
 def _row(found: Sequence[Any]) -> Row:
-    asset_id, owner_id, checksum, base, path, _, state, sha1, size, mtime, etag, modified, why = (
-        found
-    )
+    (
+        asset_id, owner_id, checksum, base, path, _, state, sha1, size_bytes, mtime_ns, etag,
+        file_modified_us, reason, uploaded_us, still_id, verified_us,
+    ) = found  # fmt: skip
     return Row(
         asset_id=asset_id,
         owner_id=owner_id,
@@ -473,9 +479,20 @@ def _row(found: Sequence[Any]) -> Row:
         path=_text(path),
         state=RowState(state),
         sha1=sha1,
-        size_bytes=size,
-        mtime_ns=mtime,
+        size_bytes=size_bytes,
+        mtime_ns=mtime_ns,
         etag=etag,
-        file_modified_at=None if modified is None else _EPOCH + timedelta(microseconds=modified),
-        reason=why,
+        file_modified_at=_time(file_modified_us),
+        reason=reason,
+        uploaded_at=_time(uploaded_us),
+        still_id=still_id,
+        verified_at=_time(verified_us),
     )
+
+
+def _us(time: datetime | None) -> int | None:
+    return None if time is None else (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def _time(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)

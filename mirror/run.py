@@ -151,6 +151,7 @@ class MirrorRun:
             progress=self.progress,
             heads=heads,
             transfers=self.mirror.transfers,
+            now=server_date,
         )
 
     def _note(self, whole: Plan, holds: tuple[Hold, ...]) -> None:

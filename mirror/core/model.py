@@ -219,6 +219,9 @@ class Row:
     etag: str = ""
     file_modified_at: datetime | None = None  # the signal of change in external libraries
     reason: str = ""  # for RETAINED: why it stays
+    uploaded_at: datetime | None = None
+    still_id: str = ""  # of a live photo's video: its still
+    verified_at: datetime | None = None  # when its bytes were last compared with their SHA-1
 
 
 # -- what lies on the disk -------------------------------------------------------------------------

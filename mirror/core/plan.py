@@ -201,22 +201,34 @@ def _rebind(
             changed.append(item)
             continue
         row = twins.pop()
-        new_row = replace(
-            row, asset_id=asset.id, state=RowState.PUBLISHED, reason="",
-            file_modified_at=asset.file_modified_at,
-        )  # fmt: skip
-        actions.append(
-            Action(
-                kind=Kind.REBIND,
-                reason=Reason.REUPLOADED,
-                path=row.path,
-                base=row.base,
-                asset=asset,
-                row=row,
-            )
+        action = Action(
+            kind=Kind.REBIND,
+            reason=Reason.REUPLOADED,
+            path=row.path,
+            base=row.base,
+            asset=asset,
+            row=row,
+            still_id=item.listed.still.id if item.listed.still else "",
         )
-        changed.append(replace(item, row=new_row))
+        actions.append(action)
+        changed.append(replace(item, row=rebound(action)))
     return changed, actions
+
+
+def rebound(action: Action) -> Row:
+    """The row of a REBIND under its new id."""
+    asset, row = action.asset, action.row
+    if asset is None or row is None:
+        raise ValueError(f"not a rebinding: {action}")
+    return replace(
+        row,
+        asset_id=asset.id,
+        state=RowState.PUBLISHED,
+        reason="",
+        file_modified_at=asset.file_modified_at,
+        uploaded_at=asset.uploaded_at,
+        still_id=action.still_id,
+    )
 
 
 def _same_content(row: Row, asset: Asset) -> bool:
