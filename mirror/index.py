@@ -125,7 +125,8 @@ class Index:
         self._streams: WeakSet[sqlite3.Cursor] = WeakSet()
         try:
             self._db = _copied(path) if dry and path is not None else _connect(path)
-            self._prepare()
+            with _closed_on_error(self._db):
+                self._prepare()
         except sqlite3.Error as error:
             raise broken(path, error) from error
 
@@ -372,9 +373,11 @@ class Index:
                     [("version", str(SCHEMA_VERSION)), ("name_rules", str(NAME_RULES_VERSION))],
                 )
             return
-        meta = dict(self._db.execute("SELECT name, value FROM meta"))
-        if int(meta["version"]) > SCHEMA_VERSION:
-            raise _unusable(self._path, f"a newer version of mirror wrote it ({meta['version']})")
+        version = dict(self._db.execute("SELECT name, value FROM meta")).get("version", "")
+        if not version.isdecimal():
+            raise _unusable(self._path, "another program wrote it")
+        if int(version) > SCHEMA_VERSION:
+            raise _unusable(self._path, f"a newer version of mirror wrote it ({version})")
 
     def _stream(self, query: str) -> sqlite3.Cursor:
         cursor = self._db.execute(query)
@@ -391,12 +394,22 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     database = sqlite3.connect(
         ":memory:" if path is None else path, isolation_level=None, check_same_thread=False
     )
-    # Exclusive before WAL: SQLite then needs no shared memory, which network file systems lack.
-    database.execute("PRAGMA locking_mode = EXCLUSIVE")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA temp_store = MEMORY")
+    with _closed_on_error(database):
+        # Exclusive before WAL: SQLite then needs no shared memory, which network file systems lack.
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA temp_store = MEMORY")
     return database
+
+
+@contextmanager
+def _closed_on_error(database: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        database.close()
+        raise
 
 
 def _copied(path: Path) -> sqlite3.Connection:
@@ -412,7 +425,7 @@ def _copied(path: Path) -> sqlite3.Connection:
 
 
 def _filled(memory: sqlite3.Connection, uri: str) -> sqlite3.Connection:
-    with closing(sqlite3.connect(uri, uri=True)) as source:
+    with _closed_on_error(memory), closing(sqlite3.connect(uri, uri=True)) as source:
         source.backup(memory)
     return memory
 
