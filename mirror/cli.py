@@ -173,7 +173,7 @@ def _copy(args: argparse.Namespace) -> ExitCode:
         raise report.error
     if request.dry:
         (run,) = session.runs
-        _print_lines(str(Path(report.destination, path)) for path in render.written_paths(run))
+        _print_lines(str(request.save_to / path) for path in render.written_paths(run))
     elif not args.quiet:
         _print_lines(render.report_text(report))
     return report.exit_code

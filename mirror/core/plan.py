@@ -92,9 +92,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a plan may do about rows that are no longer listed."""
+    """What a plan may do about rows that are no longer listed, and about files that changed."""
 
-    removes: bool = True  # False: `copy`, where several selections share a destination
+    # False: `copy`. Several selections share a destination, and no file ever leaves its place.
+    removes: bool = True
     on_gone: OnGone = OnGone.KEEP
 
 
@@ -152,9 +153,12 @@ def make_plan(
     """
     gone = sorted(unlisted, key=lambda row: row.asset_id) if complete else []
     wanted = [item for item in differences if not item.known_failure]
+    left: list[Action] = []
+    if not policy.removes:
+        wanted, disk, left = _leave_edited(wanted, disk)
     rebound, twins = _rebind(wanted, gone, disk)
     new_ids = {action.row.asset_id: action.asset_id for action in twins if action.row}
-    actions = list(twins)
+    actions = [*left, *twins]
     if policy.removes:
         actions += _unlisted((row for row in gone if row.asset_id not in new_ids), disk, policy)
     forgotten = {action.asset_id for action in actions if action.kind is Kind.FORGET}
@@ -179,6 +183,39 @@ def _with_holders(disk: Disk, new_ids: Mapping[str, str], forgotten: set[str]) -
         if holder not in forgotten
     }
     return replace(disk, holders=holders)
+
+
+# -- files that somebody changed -------------------------------------------------------------------
+
+
+def _leave_edited(
+    differences: Sequence[Difference], disk: Disk
+) -> tuple[list[Difference], Disk, list[Action]]:
+    """Take a file with other bytes for a foreign one: it stays, and the asset is new beside it."""
+    edited = {
+        item.row.asset_id: (item.row, lying)
+        for item in differences
+        if item.row is not None
+        and (lying := disk.other.get(item.row.asset_id)) is not None
+        and lying.kind is EntryKind.FILE
+        and not _is_content(lying, item, disk)
+    }
+    if not edited:
+        return list(differences), disk, []
+    foreign = dict(disk.foreign)
+    for _, lying in edited.values():
+        foreign[fold(lying.path)] = (*foreign.get(fold(lying.path), ()), lying)
+    rest = replace(
+        disk,
+        foreign=foreign,
+        other={key: lying for key, lying in disk.other.items() if key not in edited},
+        holders={key: holder for key, holder in disk.holders.items() if holder not in edited},
+    )
+    wanted = [
+        replace(item, row=None, changed=False) if item.listed.asset.id in edited else item
+        for item in differences
+    ]
+    return wanted, rest, [_disown(row) for row, _ in edited.values()]
 
 
 # -- re-uploads ------------------------------------------------------------------------------------

@@ -441,7 +441,6 @@ async def test_a_gateway_that_stays_down_is_asked_for_longer(immich: Immich) -> 
     ("retry_after", "shortest_s", "longest_s"),
     [
         ("7", 7, 7),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True), 20, 31),
         ("soon", 0.5, 0.5),
         ("-5", 0.5, 0.5),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0.5, 0.5),
@@ -455,6 +454,15 @@ async def test_retry_after_is_honoured(
     async with immich.client() as client:
         await client.get("/things")
     assert shortest_s <= immich.waits_s[0] <= longest_s
+
+
+async def test_a_retry_after_that_is_a_date_is_honoured(immich: Immich) -> None:
+    then = datetime.now(UTC) + timedelta(seconds=50)
+    busy = replying(429, headers={"Retry-After": format_datetime(then, usegmt=True)})
+    immich.answer("/api/things", busy, replying(json={}))
+    async with immich.client() as client:
+        await client.get("/things")
+    assert 1 < immich.waits_s[0] <= 50
 
 
 async def test_a_retry_after_beyond_all_patience_is_not_waited_for(immich: Immich) -> None:

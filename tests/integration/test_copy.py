@@ -426,3 +426,18 @@ async def test_the_key_is_never_said(sandbox: Sandbox, tmp_path: Path):
     assert key not in good.said + bad.said + wrong.said
     kept = {path for path in everything(tmp_path) if path.is_file()}
     assert not [path for path in kept if key.encode() in path.read_bytes()]
+
+
+async def test_a_file_edited_after_it_was_copied_stays_too(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    asset = upload(sandbox.library, "IMG_1.jpg")
+    await copied(sandbox, tmp_path)
+    (tmp_path / DAY / "IMG_1.jpg").write_bytes(b"edited")
+
+    await copied(sandbox, tmp_path)
+
+    assert (tmp_path / DAY / "IMG_1.jpg").read_bytes() == b"edited"
+    beside = tmp_path / DAY / f"IMG_1-{asset.id.replace('-', '')[-8:]}.jpg"
+    assert beside.read_bytes() == data_of(asset)
+    assert (await copied(sandbox, tmp_path)).plan.actions == ()

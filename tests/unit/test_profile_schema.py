@@ -12,7 +12,6 @@ import pytest
 from pydantic import BaseModel
 
 from mirror.profile.loading import load_profile
-from mirror.profile.text import profile_schema
 from mirror.profile.tables import (
     AccountTable,
     DefaultsTable,
@@ -23,7 +22,7 @@ from mirror.profile.tables import (
     MirrorTable,
     ProfileTable,
 )
-from mirror.profile.text import profile_defaults
+from mirror.profile.text import profile_defaults, profile_schema
 from mirror.settings import GlobalSettings
 
 FOLDER = Path(__file__).parents[2] / "profiles"
