@@ -6,7 +6,6 @@ answer would change the plan. Writes nothing but what the index may remember of 
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from mirror.threads import in_thread
 
 _HASHING_THREADS: Final = 2
 _HEADS_AT_ONCE: Final = 8
+_BYTES_A_HEAD: Final = 1 << 20  # what is hashed in the time that a question takes
 
 
 @dataclass(slots=True)
@@ -252,16 +252,19 @@ class Surveyor:
     async def _foreign_copies(
         self, assets: Sequence[Asset], foreign: dict[str, tuple[Entry, ...]]
     ) -> dict[bytes, str]:
-        by_size: dict[int, list[Entry]] = defaultdict(list)
-        for entries in foreign.values():
-            for entry in entries:
-                if entry.kind is EntryKind.FILE and entry.size_bytes:
-                    by_size[entry.size_bytes].append(entry)
-        if not by_size or not assets:
+        candidates = [
+            entry
+            for entries in foreign.values()
+            for entry in entries
+            if entry.kind is EntryKind.FILE and entry.size_bytes
+        ]
+        if not candidates or not assets:
             return {}
-        await self._ask_heads(asset for asset in assets if _size(asset) is None)
-        sizes = {_size(asset) or self._head_size(asset) for asset in assets}
-        candidates = [entry for size in sizes if size for entry in by_size.get(size, ())]
+        unknown = [asset for asset in assets if _size(asset) is None]
+        if sum(entry.size_bytes for entry in candidates) > len(unknown) * _BYTES_A_HEAD:
+            await self._ask_heads(unknown)
+            sizes = {_size(asset) or self._head_size(asset) for asset in assets}
+            candidates = [entry for entry in candidates if entry.size_bytes in sizes]
         candidates.sort(key=lambda entry: entry.path, reverse=True)
         hashed = await self._hash_foreign(candidates)
         wanted = {checksum.content_sha1(asset) for asset in assets}
@@ -285,9 +288,12 @@ class Surveyor:
                     return  # the download will say why
 
         wanted = {asset.id for asset in assets} - self._survey.heads.keys()
-        async with asyncio.TaskGroup() as tasks:
-            for asset_id in sorted(wanted):
-                tasks.create_task(ask(asset_id))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for asset_id in sorted(wanted):
+                    tasks.create_task(ask(asset_id))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group  # what stops one stops all
 
     async def _hash_foreign(self, entries: Sequence[Entry]) -> list[Entry]:
         """As `_hash`, but not what was hashed before and looks the same."""

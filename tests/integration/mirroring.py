@@ -211,7 +211,7 @@ def wanted(library: Library) -> list[StoredAsset]:
     videos = {asset.live_photo_video_id for asset in shown} - {None}
     hidden = [library.assets[video_id] for video_id in sorted(map(str, videos))]
     hidden = [video for video in hidden if not video.original_path.endswith("-MP.mp4")]
-    return shown + [video for video in hidden if video.visibility == "hidden"]
+    return shown + [video for video in hidden if video.visibility == "hidden" and not video.trashed]
 
 
 def contents(assets: Iterable[StoredAsset]) -> Counter[bytes]:

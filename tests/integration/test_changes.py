@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.core.model import Entry, EntryKind
 from mirror.core.report import Outcome
 from mirror.errors import ExitCode
 from mirror.index import Index
@@ -372,6 +373,26 @@ async def test_a_file_where_a_folder_is_wanted_stays_and_is_told(tmp_path: Path)
         assert failed.error.code == "conflict"
 
 
+async def test_one_foreign_file_costs_no_question_about_every_new_photo(tmp_path: Path):
+    async with mirrored(tmp_path, photos(50)) as me:
+        lay(me.root, {"archive/x.jpg": content(7), "archive/Thumbs.db": b"foreign"})
+        run = await me.synced()
+        assert counts(run) == {"downloaded": 49, "copied": 1}
+        assert me.originals("HEAD") == {}
+
+
+async def test_one_new_photo_is_asked_about_before_large_foreign_files_are_read(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1, 300)) as me:
+        lay(me.root, {"archive/long.mp4": bytes(3 << 20), "archive/x.jpg": content(0, 300)})
+        run = await me.synced()
+        assert counts(run) == {"copied": 1}
+        assert me.originals("HEAD").total() == 1
+        changed_ns = (me.root / "archive/long.mp4").stat().st_mtime_ns
+        with Index(me.root / ".mirror/index.sqlite3", dry=True) as index:
+            long = Entry("archive/long.mp4", EntryKind.FILE, 3 << 20, changed_ns)
+            assert index.foreign_sha1(long) is None
+
+
 # -- external libraries ----------------------------------------------------------------------------
 
 
@@ -395,6 +416,31 @@ async def test_an_external_photo_with_another_file_time_and_etag_is_replaced(tmp
         assert counts(run) == {"replaced": 1}
         assert (me.root / "2020/06/15/a.jpg").read_bytes() == content("b")
         await me.assert_settled()
+
+
+async def test_a_new_external_photo_that_cannot_be_had_is_not_adopted(tmp_path: Path):
+    library = empty()
+    asset = library.upload("a.jpg", content("a"), taken_at=NOON)
+    make_external(asset)
+    async with mirrored(tmp_path, library) as me:
+        lay(me.root, {"2020/06/15/a.jpg": content("another of this size")})
+        me.sandbox.faults.lost_files.add(asset.id)
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.PARTIAL
+        assert [failed.error.code for failed in run.report.failures] == ["unavailable"]
+        assert list(files(me.root)) == ["2020/06/15/a.jpg"]
+
+
+async def test_a_key_that_is_refused_while_sizes_are_asked_for_stops_the_account(tmp_path: Path):
+    library = empty()
+    for number in range(3):
+        make_external(library.upload(f"{number}.jpg", content(number), taken_at=NOON))
+    async with mirrored(tmp_path, library) as me:
+        lay(me.root, {f"2020/06/15/{number}.jpg": content(number) for number in range(3)})
+        me.sandbox.faults.add(Answered(401), method="HEAD")
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.ACCOUNT, describe(run)
+        assert len(files(me.root)) == 3
 
 
 async def test_an_external_photo_that_cannot_be_had_any_more_is_told(tmp_path: Path):
