@@ -26,10 +26,8 @@ class Comparison:
     folders: set[str] = field(default_factory=set)  # keys
 
 
-def compare(
-    found: Iterable[Found], recorded: Iterable[Recorded], *, mtime_step_ns: int = 1
-) -> Comparison:
-    """Merge both sides. `mtime_step_ns`: what the file system rounds times to after a remount."""
+def compare(found: Iterable[Found], recorded: Iterable[Recorded]) -> Comparison:
+    """Merge both sides."""
     result = Comparison()
     rows = iter(recorded)
     row = next(rows, None)
@@ -41,8 +39,7 @@ def compare(
         if row is None or row[0] != path:
             _add_foreign(result, item)
             continue
-        same_time = abs(row[2] - mtime_ns) < mtime_step_ns
-        if kind is not EntryKind.FILE or row[1] != size_bytes or not same_time:
+        if kind is not EntryKind.FILE or (size_bytes, mtime_ns) != row[1:3]:
             result.suspect[row[3]] = _entry(item)
         row = next(rows, None)
     while row is not None:
