@@ -76,6 +76,8 @@ CREATE TABLE quarantine (
 ) WITHOUT ROWID;
 """
 
+_ID: Final = 0  # where in a row's values
+_KEY: Final = 5
 _OUTDATED: Final = "INSERT OR REPLACE INTO meta VALUES ('manifest', 'outdated')"
 
 
@@ -264,27 +266,40 @@ class Index:
         A row that still has one of the paths loses it, and so goes: its file has left that path
         already, or was never there.
         """
-        rows = list(rows)
+        values = [_values(row) for row in rows]
+        ids = [(value[_ID],) for value in values]
         marks = ",".join("?" * (_ROW_COLUMNS.count(",") + 1))
         with self.transaction():
             # Two rows may exchange paths in one step: the unique key must not see the half of it.
             self._db.executemany(
                 "DELETE FROM asset WHERE asset_id = ? OR key = ?",
-                [(row.asset_id, _blob(fold(row.path))) for row in rows],
+                [(value[_ID], value[_KEY]) for value in values],
+            )
+            self._db.executemany(f"INSERT INTO asset ({_ROW_COLUMNS}) VALUES ({marks})", values)
+            self._end(ids, abandoned)
+
+    def publish(self, asset_ids: Iterable[str], *, abandoned: Iterable[str] = ()) -> None:
+        """As `finish`, with the rows as they were begun."""
+        ids = [(asset_id,) for asset_id in asset_ids]
+        with self.transaction():
+            self._db.executemany(
+                "DELETE FROM asset WHERE asset_id = ?1"
+                " OR key = (SELECT key FROM pending WHERE asset_id = ?1)",
+                ids,
             )
             self._db.executemany(
-                f"INSERT INTO asset ({_ROW_COLUMNS}) VALUES ({marks})",
-                [_values(row) for row in rows],
+                f"INSERT INTO asset ({_ROW_COLUMNS}) SELECT {_ROW_COLUMNS} FROM pending"
+                " WHERE asset_id = ?",
+                ids,
             )
-            self._db.executemany(
-                "DELETE FROM pending WHERE asset_id = ?",
-                [(done,) for done in (*(row.asset_id for row in rows), *abandoned)],
-            )
-            self._db.executemany(
-                "DELETE FROM failure WHERE asset_id = ?", [(row.asset_id,) for row in rows]
-            )
-            if rows:
-                self._db.execute(_OUTDATED)
+            self._end(ids, abandoned)
+
+    def _end(self, done: Sequence[tuple[object]], abandoned: Iterable[str]) -> None:
+        ended = [*done, *((asset_id,) for asset_id in abandoned)]
+        self._db.executemany("DELETE FROM pending WHERE asset_id = ?", ended)
+        self._db.executemany("DELETE FROM failure WHERE asset_id = ?", done)
+        if done:
+            self._db.execute(_OUTDATED)
 
     def forget(self, asset_ids: Iterable[str]) -> None:
         """Drop rows; their files, if any, are foreign from now on."""

@@ -49,7 +49,7 @@ class Publisher:
         self._now = now
         self._staged: list[Staged] = []
         self._since_s = 0.0
-        self._named: list[Row] = []  # have their names, which are not on the disk for sure yet
+        self._named: list[str] = []  # have their names, which are not on the disk for sure yet
         self._abandoned: list[str] = []
         self._published = Published()  # not told yet
         self._turn = asyncio.Lock()
@@ -92,6 +92,10 @@ class Publisher:
 
     def _publish(self, batch: list[Staged], published: Published) -> None:
         self._finish(batch)
+        with self._folder.holding_folders():
+            self._name(batch, published)
+
+    def _name(self, batch: list[Staged], published: Published) -> None:
         for staged in batch:
             try:
                 self._put(staged)
@@ -104,14 +108,14 @@ class Publisher:
             except OSError as error:
                 raise unwritable(self._folder.root / staged.row.path, error) from error
             else:
-                self._named.append(staged.row)
+                self._named.append(staged.row.asset_id)
                 published.done.append(staged)
 
     def _finish(self, batch: list[Staged]) -> None:
         """The names of the last batch and the bytes of this one become durable together."""
         self._folder.make_durable()
         with self._index.transaction():
-            self._index.finish(self._named, abandoned=self._abandoned)
+            self._index.publish(self._named, abandoned=self._abandoned)
             self._index.begin([_intent(staged) for staged in batch])
             for staged in batch:
                 if staged.action.displaces:

@@ -6,7 +6,7 @@ answer would change the plan. Writes nothing but what the index may remember of 
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +53,7 @@ class Surveyor:
         self._seen: set[str] = set()
         self._other: dict[str, Entry] = {}
         self._failures = index.failures()
+        self._has_rows = index.count() > 0
         self._comparison = Comparison()
         self._survey = Survey()
 
@@ -99,7 +100,7 @@ class Surveyor:
             gone = [asset_id for asset_id in self._index.asset_ids() if asset_id not in self._seen]
             survey.unlisted = list(self._index.rows(gone).values())
         survey.differences = await self._settled(survey.differences)
-        names = {item.listed.asset.id: set(self._keys(item)) for item in survey.differences}
+        names = {item.listed.asset.id: self._keys(item) for item in survey.differences}
         foreign = await self._hash_at(names)
         copies = await self._copies(names, foreign)
         stills = {
@@ -205,10 +206,12 @@ class Surveyor:
 
     # -- what lies about ---------------------------------------------------------------------------
 
-    def _keys(self, item: Difference) -> Iterator[str]:
-        listed = item.listed
-        lead = listed.still or listed.asset
-        return (fold(name) for name in names_of(item.base, lead.id, listed.asset.id))
+    def _keys(self, item: Difference) -> set[str]:
+        """Where the asset's file may come to lie; none when nothing could be in the way there."""
+        if not self._comparison.foreign and not self._has_rows:
+            return set()
+        asset, still = item.listed.asset, item.listed.still
+        return {fold(name) for name in names_of(item.base, (still or asset).id, asset.id)}
 
     async def _hash_at(self, names: dict[str, set[str]]) -> dict[str, tuple[Entry, ...]]:
         """All foreign entries; those at a wanted name are hashed, or sized where no hash helps."""

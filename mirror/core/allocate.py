@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mirror.core.layout import candidates, fold
+from mirror.core.layout import CANDIDATES, candidate, candidates, fold
 from mirror.core.model import Asset, Disk, Entry, EntryKind, Row
-
-_SUFFIXES = 3  # none, the short id, the id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +72,8 @@ def _fill(board: "_Board", claims: Iterable[Claim], still_rows: Mapping[str, Row
 
 def names_of(base: str, lead_id: str, asset_id: str) -> tuple[str, ...]:
     """Every path that `allocate` may give: suffixed as the live photo's still, then as itself."""
-    return (*candidates(base, lead_id), *candidates(base, asset_id))
+    own = candidates(base, asset_id)
+    return own if lead_id == asset_id else (*candidates(base, lead_id), *own)
 
 
 def ancestors(key: str) -> Iterator[str]:
@@ -99,6 +98,8 @@ def _age(asset: Asset) -> tuple[datetime, str]:
 
 
 def _take_where_bytes_lie(unit: list[Claim], board: "_Board") -> bool:
+    if not board.has_foreign:
+        return False
     names = [candidates(claim.base, claim.lead.id) for claim in unit]
     at_suffix = [paths for paths in zip(*names, strict=True) if board.lying(unit, paths)]
     at_suffix.sort(key=lambda paths: board.lying(unit, paths), reverse=True)
@@ -106,10 +107,10 @@ def _take_where_bytes_lie(unit: list[Claim], board: "_Board") -> bool:
 
 
 def _take_first_free(unit: list[Claim], board: "_Board", still_rows: Mapping[str, Row]) -> None:
-    names = [candidates(claim.base, claim.lead.id) for claim in unit]
-    order = _suffix_order(unit[0], board, still_rows)
-    if any(board.take_all(unit, [paths[index] for paths in names]) for index in order):
-        return
+    for number in _order(unit[0], board, still_rows):
+        names = [candidate(claim.base, claim.lead.id, number) for claim in unit]
+        if board.take_all(unit, names):
+            return
     for claim in unit:  # the unit has no common name left: each for itself
         if not any(
             board.take_all([claim], [path]) for path in candidates(claim.base, claim.asset.id)
@@ -117,18 +118,18 @@ def _take_first_free(unit: list[Claim], board: "_Board", still_rows: Mapping[str
             board.paths[claim.asset.id] = None
 
 
-def _suffix_order(claim: Claim, board: "_Board", still_rows: Mapping[str, Row]) -> tuple[int, ...]:
+def _order(claim: Claim, board: "_Board", still_rows: Mapping[str, Row]) -> tuple[int, ...]:
     """A video whose still has its path already tries the still's suffix first."""
     still = claim.still
     if still is None:
-        return tuple(range(_SUFFIXES))
+        return tuple(range(CANDIDATES))
     row = still_rows.get(still.id)
     path = board.paths.get(still.id) or (row.path if row else None)
     base = row.base if row else board.bases.get(still.id)
     if path is None or base is None or path not in candidates(base, still.id):
-        return tuple(range(_SUFFIXES))
+        return tuple(range(CANDIDATES))
     first = candidates(base, still.id).index(path)
-    return (first, *(index for index in range(_SUFFIXES) if index != first))
+    return (first, *(number for number in range(CANDIDATES) if number != first))
 
 
 class _Board:
@@ -145,6 +146,11 @@ class _Board:
         }
         self.bases = {claim.asset.id: claim.base for claim in claims}
         self.paths: dict[str, str | None] = {}
+
+    @property
+    def has_foreign(self) -> bool:
+        """Whether anything lies about that is no row's."""
+        return bool(self._disk.foreign)
 
     def lies_at_its_path(self, claim: Claim) -> bool:
         """Whether a file is at the row's very path; a link or another spelling is not ours."""

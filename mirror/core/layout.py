@@ -14,7 +14,9 @@ from typing import Final, TypeAlias
 
 from mirror.core.model import Asset, Exif, NameRules
 from mirror.core.names import (
+    CANDIDATES,
     NAME_RULES_VERSION,
+    candidate,
     candidates,
     fold,
     id8,
@@ -24,9 +26,11 @@ from mirror.core.names import (
 )
 
 __all__ = [
+    "CANDIDATES",
     "NAME_RULES_VERSION",
     "Layout",
     "LayoutError",
+    "candidate",
     "candidates",
     "compile_layout",
     "fold",

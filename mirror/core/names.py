@@ -13,6 +13,7 @@ from mirror.core.model import NameRules
 
 # Kept in the index, so that an older tree keeps its names: raise it when any name would change.
 NAME_RULES_VERSION: Final = 1
+CANDIDATES: Final = 3  # names that an asset may take
 
 COMPONENT_BYTES: Final = 255
 UNNAMED: Final = "unnamed"
@@ -98,12 +99,18 @@ def id8(asset_id: str) -> str:
     return asset_id.replace("-", "")[-8:]
 
 
-def candidates(base: str, asset_id: str) -> tuple[str, str, str]:
+def candidate(base: str, asset_id: str, number: int) -> str:
     """The names an asset may take, in the order to try: its base, with `-{id8}`, with `-{id}`.
 
-    `asset_id` is a UUID.
+    `asset_id` is a UUID, `number` below `CANDIDATES`.
     """
-    return base, with_suffix(base, f"-{id8(asset_id)}"), with_suffix(base, f"-{asset_id}")
+    suffixes = ("", f"-{id8(asset_id)}", f"-{asset_id}")
+    return with_suffix(base, suffixes[number]) if number else base
+
+
+def candidates(base: str, asset_id: str) -> tuple[str, ...]:
+    """All of them."""
+    return tuple(candidate(base, asset_id, number) for number in range(CANDIDATES))
 
 
 def _portable(name: str) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import stat as stat_module
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ PARTIAL: Final = "partial"
 MOVING: Final = "moving"
 DAMAGED: Final = "damaged"
 QUARANTINE: Final = "quarantine"
+_MOST_HELD: Final = 64  # folders open at once
 _CHUNK_BYTES: Final = 1 << 20
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -67,6 +69,9 @@ class Folder:
         except OSError as error:
             raise unwritable(root, error) from error
         self._device = os.fstat(self._fd).st_dev
+        self._partials: int | None = None  # our folder of partial files, once it is needed
+        self._holder = 0  # the thread that has a batch under way
+        self._held: dict[str, int] = {}  # the folders it has open, by path
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +81,8 @@ class Folder:
 
     def close(self) -> None:
         """Let go of the root."""
+        if self._partials is not None:
+            os.close(self._partials)
         os.close(self._fd)
 
     # -- looking -----------------------------------------------------------------------------------
@@ -194,8 +201,9 @@ class Folder:
     def open_partial(self, name: str) -> int:
         """A descriptor to read and extend a partial file, made if need be."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        with self._parent(partial(name)) as parent:
-            return os.open(name, flags, 0o666, dir_fd=parent)
+        if self._partials is None:
+            self._partials = self._walk(f"{STATE}/{PARTIAL}", create=False)
+        return os.open(name, flags, 0o666, dir_fd=self._partials)
 
     def drop(self, path: str) -> None:
         """Remove one of our own work files, if it is there."""
@@ -256,6 +264,8 @@ class Folder:
                     os.rmdir(_name(path), dir_fd=parent)
             except OSError:
                 return
+            if self._holder == threading.get_ident() and path in self._held:
+                os.close(self._held.pop(path))
 
     def clone(self, source: str, name: str, mtime_ns: int) -> tuple[Written, bytes]:
         """Copy a file into a partial one, by reference where possible; its SHA-1 as read back."""
@@ -316,17 +326,45 @@ class Folder:
     # -- inside ------------------------------------------------------------------------------------
 
     @contextmanager
+    def holding_folders(self) -> Iterator[None]:
+        """Walk to each folder once while the block runs: for a batch of this thread, a moment."""
+        self._holder, self._held = threading.get_ident(), {}
+        try:
+            yield
+        finally:
+            held, self._holder, self._held = self._held, 0, {}
+            for descriptor in held.values():
+                os.close(descriptor)
+
+    @contextmanager
     def _parent(self, path: str, *, create: bool = False) -> Iterator[int]:
         """A descriptor of the folder that holds `path`, walked from the root."""
-        descriptor = os.dup(self._fd)
+        folder, slash, _ = path.rpartition("/")
+        if slash and not folder:
+            raise ValueError(f"not below the root: {path!r}")
+        holds = self._holder == threading.get_ident()
+        if holds and folder in self._held:
+            yield self._held[folder]
+            return
+        descriptor = self._walk(folder, create=create)
+        if holds and len(self._held) < _MOST_HELD:
+            self._held[folder] = descriptor
+            yield descriptor
+            return
         try:
-            for part in path.split("/")[:-1]:
-                deeper = self._step(descriptor, part, create=create)
-                os.close(descriptor)
-                descriptor = deeper
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _walk(self, folder: str, *, create: bool) -> int:
+        descriptor = os.dup(self._fd)
+        for part in folder.split("/") if folder else ():
+            try:
+                deeper = self._step(descriptor, part, create=create)
+            finally:
+                os.close(descriptor)
+            descriptor = deeper
+        return descriptor
 
     def _step(self, parent: int, part: str, *, create: bool) -> int:
         if part in {"", ".", ".."}:
