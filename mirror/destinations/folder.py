@@ -341,7 +341,7 @@ class Folder:
         """A descriptor of the folder that holds `path`, walked from the root."""
         folder, slash, _ = path.rpartition("/")
         if slash and not folder:
-            raise ValueError(f"not below the root: {path!r}")
+            raise ValueError(f"not a name below the root: {path!r}")
         holds = self._holder == threading.get_ident()
         if holds and folder in self._held:
             yield self._held[folder]
