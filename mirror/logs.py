@@ -13,6 +13,7 @@ import structlog
 from mirror.errors import UsageError
 from mirror.events import SCHEMA_VERSION
 
+_ENCODER: Final = json.JSONEncoder(default=str)
 _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -73,7 +74,7 @@ def configure(
     file = LogFile(log_file) if log_file else None
 
     def render(_: object, __: str, event: MutableMapping[str, Any]) -> str:
-        line = json.dumps(event, default=str)
+        line = _ENCODER.encode(event)
         if file is not None:
             file.write(line)
         return line if json_lines else _sentence(event)

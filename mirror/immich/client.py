@@ -285,7 +285,7 @@ class Client:
         return await self.retry.run(once, method=method, url=url, account=self.account)
 
     def _url(self, path: str) -> URL:
-        return URL(f"{self._base}{path}")
+        return URL(f"{self._base}{path}", encoded=True)  # ids and fixed words need no quoting
 
     async def _send(
         self,
