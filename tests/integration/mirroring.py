@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -145,16 +146,17 @@ class Ended:
 
 
 async def _ended(command: list[str]) -> Ended:
-    process = await asyncio.create_subprocess_exec(
-        *command,
+    # On a thread: the loop's own pipes may outlive a loop that closes just when the child ends.
+    child = await asyncio.to_thread(
+        subprocess.run,
+        command,
         cwd=_PROJECT,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        capture_output=True,
+        check=False,
     )
-    out, errors = await process.communicate()
-    assert process.returncode is not None
-    return Ended(process.returncode, json.loads(out) if out else None, errors.decode())
+    told = json.loads(child.stdout) if child.stdout else None
+    return Ended(child.returncode, told, child.stderr.decode())
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -145,13 +146,12 @@ async def checked_by_coreutils(root: Path) -> int:
     judge = shutil.which("sha1sum")
     if judge is None:
         pytest.skip("coreutils is not here")
-    process = await asyncio.create_subprocess_exec(
-        judge, "--check", "--strict", ".mirror/SHA1SUMS", cwd=root,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()
-    return sum(line.endswith(b": OK") for line in out.splitlines())
+    command = [judge, "--check", "--strict", ".mirror/SHA1SUMS"]
+    told = await asyncio.to_thread(
+        subprocess.run, command, cwd=root, capture_output=True, check=False
+    )
+    assert told.returncode == 0, told.stdout.decode()
+    return sum(line.endswith(b": OK") for line in told.stdout.splitlines())
 
 
 # -- nothing outside -------------------------------------------------------------------------------
