@@ -58,24 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
     except Exception as error:  # noqa: BLE001 (a traceback shown to a user is a defect)
-        if os.environ.get("MIRROR_TRACEBACK"):
-            traceback.print_exc()
-        _complain(_internal(error))
+        _complain(InternalError.of(error))
         return int(ExitCode.PARTIAL)
-
-
-def _internal(error: Exception) -> InternalError:
-    return InternalError(
-        f"{type(error).__name__}: {error}",
-        why="this is a fault of mirror itself; what was done before it is consistent",
-        hint="run again with MIRROR_TRACEBACK=1 and report what it prints",
-    )
 
 
 def _complain(error: MirrorError) -> None:
     from mirror import logs
     from mirror.events import Event, emit
 
+    if os.environ.get("MIRROR_TRACEBACK") and isinstance(error, InternalError):
+        traceback.print_exception(error.__cause__)
     if not logs.are_json():
         print(error, file=sys.stderr)
         return
@@ -105,7 +97,9 @@ def _sync(args: argparse.Namespace) -> ExitCode:
     elif not args.quiet:
         _print_lines(line for report in reports for line in render.report_text(report))
     for report in reports:
-        if report.error is not None and not logs.are_json():
+        if isinstance(report.error, InternalError):
+            _complain(report.error)
+        elif report.error is not None and not logs.are_json():
             print(f"{report.mirror}: {report.error}", file=sys.stderr)
     codes = [code, *(report.exit_code for report in reports)]
     if args.exit_code and any(run.plan.actions for run in session.runs):

@@ -288,6 +288,17 @@ class InternalError(MirrorError):
     code = "internal"
     exit_code = ExitCode.PARTIAL
 
+    @classmethod
+    def of(cls, error: Exception) -> "InternalError":
+        """What to say of an exception that nobody expected; it stays the cause."""
+        told = cls(
+            f"{type(error).__name__}: {error}",
+            why="this is a fault of mirror itself; what was done before it is consistent",
+            hint="run again with MIRROR_TRACEBACK=1 and report what it prints",
+        )
+        told.__cause__ = error
+        return told
+
 
 class InterruptedRunError(MirrorError):
     """The user, or the service manager, asked to stop."""

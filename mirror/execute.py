@@ -12,7 +12,7 @@ from mirror.core.model import Asset, Row, RowState
 from mirror.core.order import Step, steps
 from mirror.core.plan import Action, Kind, Plan, Reason, rebound
 from mirror.core.report import Failed, Outcome, Report
-from mirror.destinations.folder import PARTIAL, Folder, partial, unwritable
+from mirror.destinations.folder import PARTIAL, Folder, concerns_path, partial, unwritable
 from mirror.errors import AssetError, ConflictError, MirrorError, RequestError
 from mirror.events import Event, emit
 from mirror.immich.client import Head
@@ -132,10 +132,10 @@ def _move(batch: Sequence[Step], work: Work) -> None:
     work.index.begin([_intent(step) for step in batch])
     done = [step for step in batch if _rename(step, work) and step.last]
     work.folder.make_durable()
-    failed = [step.action.path for step in batch if step.last and step not in done]
+    failed = [step.action for step in batch if step.last and step not in done]
     work.index.finish(
         [_moved(step.action) for step in done],
-        abandoned=[step.action.asset_id for step in batch if step.action.path in failed],
+        abandoned=[action.asset_id for action in failed],
     )
     for step in done:
         work.folder.drop_empty_folders(step.action.source)
@@ -145,11 +145,11 @@ def _move(batch: Sequence[Step], work: Work) -> None:
 def _rename(step: Step, work: Work) -> bool:
     try:
         work.folder.move(step.source, step.path)
-    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+    except OSError as error:
+        if not concerns_path(error):
+            raise unwritable(work.folder.root / step.path, error) from error
         _fail(step.action, _in_the_way(step, error), work)
         return False
-    except OSError as error:
-        raise unwritable(work.folder.root / step.path, error) from error
     return True
 
 

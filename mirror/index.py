@@ -61,7 +61,8 @@ CREATE INDEX asset_sha1 ON asset (sha1);
 CREATE TABLE pending ({_ROW_TYPES}, action TEXT NOT NULL, source BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE partial (name TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE failure (
-    asset_id TEXT PRIMARY KEY, checksum BLOB NOT NULL, etag TEXT NOT NULL, reason TEXT NOT NULL
+    asset_id TEXT PRIMARY KEY, checksum BLOB NOT NULL, etag TEXT NOT NULL,
+    failed_us INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE foreign_hash (
     path BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
@@ -92,12 +93,12 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An original that the server holds damaged: not fetched again until its ETag changes."""
+    """An original that came damaged: not fetched again until its ETag changes, or for some days."""
 
     asset_id: str
     checksum: bytes
     etag: str
-    reason: str
+    failed_at: datetime  # by the server's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +213,11 @@ class Index:
 
     def failures(self) -> dict[str, Failure]:
         """Assets whose original is damaged at the source, by id."""
-        query = "SELECT asset_id, checksum, etag, reason FROM failure"
-        return {found[0]: Failure(*found) for found in self._db.execute(query)}
+        query = "SELECT asset_id, checksum, etag, failed_us FROM failure"
+        return {
+            asset_id: Failure(asset_id, checksum, etag, _at(failed_us))
+            for asset_id, checksum, etag, failed_us in self._db.execute(query)
+        }
 
     def partial_etag(self, name: str) -> str:
         """The ETag under which a partial file was begun, or an empty string."""
@@ -340,7 +344,7 @@ class Index:
         with self.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO failure VALUES (?, ?, ?, ?)",
-                (failure.asset_id, failure.checksum, failure.etag, failure.reason),
+                (failure.asset_id, failure.checksum, failure.etag, _us(failure.failed_at)),
             )
 
     def note_foreign(self, entries: Iterable[Entry]) -> None:
@@ -523,4 +527,8 @@ def _us(time: datetime | None) -> int | None:
 
 
 def _time(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+    return None if microseconds is None else _at(microseconds)
+
+
+def _at(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)

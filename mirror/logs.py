@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -15,6 +16,20 @@ from mirror.events import SCHEMA_VERSION
 
 _ENCODER: Final = json.JSONEncoder(default=str)
 _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class _Lines:
+    """What writes finished lines; where nobody can be told any more, the work goes on."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._out.write(line + "\n")
+            self._out.flush()
+
+    debug = info = warning = error = msg
 
 
 @dataclass(slots=True)
@@ -49,12 +64,13 @@ class LogFile:
             ) from error
 
     def write(self, line: str) -> None:
-        """Append one line."""
-        if not self._path.exists():
-            self._file.close()
-            self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(line + "\n")
-        self._file.flush()
+        """Append one line; a full disk costs the line, not the run."""
+        with suppress(OSError):
+            if not self._path.exists():
+                self._file.close()
+                self._file = self._path.open("a", encoding="utf-8")
+            self._file.write(line + "\n")
+            self._file.flush()
 
 
 def configure(
@@ -88,7 +104,7 @@ def configure(
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )
 

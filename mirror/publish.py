@@ -11,7 +11,7 @@ from typing import Final
 
 from mirror.core.model import Row
 from mirror.core.plan import Action, Kind
-from mirror.destinations.folder import QUARANTINE, STATE, Folder, partial, unwritable
+from mirror.destinations.folder import QUARANTINE, STATE, Folder, concerns_path, partial, unwritable
 from mirror.errors import ConflictError, MirrorError
 from mirror.index import Index, Pending, Quarantined
 from mirror.threads import in_thread
@@ -99,14 +99,11 @@ class Publisher:
         for staged in batch:
             try:
                 self._put(staged)
-            except FileExistsError as error:
-                self._abandoned.append(staged.row.asset_id)
-                published.failed.append((staged, _taken(staged, error)))
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-                self._abandoned.append(staged.row.asset_id)
-                published.failed.append((staged, _changed(staged, error)))
             except OSError as error:
-                raise unwritable(self._folder.root / staged.row.path, error) from error
+                if not concerns_path(error):
+                    raise unwritable(self._folder.root / staged.row.path, error) from error
+                self._abandoned.append(staged.row.asset_id)
+                published.failed.append((staged, _refused(staged, error)))
             else:
                 self._named.append(staged.row.asset_id)
                 published.done.append(staged)
@@ -165,17 +162,11 @@ def _intent(staged: Staged) -> Pending:
     return Pending(staged.row, staged.action.kind.value, partial(staged.received.name))
 
 
-def _taken(staged: Staged, error: OSError) -> ConflictError:
+def _refused(staged: Staged, error: OSError) -> ConflictError:
+    taken = isinstance(error, FileExistsError)
+    what = "something else lies there now" if taken else "the file system refuses this path"
     return ConflictError(
-        f"{staged.row.path}: something else lies there now",
+        f"{staged.row.path}: {what}",
         why=error.strerror or str(error),
-        hint="run again: the asset will get another name, and is not downloaded again",
-    )
-
-
-def _changed(staged: Staged, error: OSError) -> ConflictError:
-    return ConflictError(
-        f"{staged.row.path}: the destination changed during the run",
-        why=error.strerror or str(error),
-        hint="run again",
+        hint="run again; if it repeats, rename the photo in Immich, or choose another layout",
     )

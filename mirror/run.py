@@ -15,7 +15,7 @@ from mirror.core.plan import Plan, Policy, make_plan
 from mirror.core.report import Outcome, Report
 from mirror.destinations.folder import Folder
 from mirror.destinations.identity import Known, Owner
-from mirror.errors import InterruptedRunError, MirrorError
+from mirror.errors import InternalError, InterruptedRunError, MirrorError
 from mirror.events import Event, emit
 from mirror.execute import Work, execute
 from mirror.immich.client import Client, Head
@@ -74,9 +74,8 @@ class MirrorRun:
                 raise
             except MirrorError as error:
                 self.report.error = error
-            except Exception as error:
-                self.report.error = MirrorError(f"this should not have happened: {error!r}")
-                raise
+            except Exception as error:  # noqa: BLE001 (it must not end the other mirrors)
+                self.report.error = InternalError.of(error)
             finally:
                 self._leave_word(place, started_at)
         return self.report
@@ -107,7 +106,13 @@ class MirrorRun:
             unchanged=survey.unchanged,
         )
         rows = place.index.count()
-        self.plan, holds = guard(whole, self.destination, rows=rows, allowed=self.options.allowed)
+        self.plan, holds = guard(
+            whole,
+            self.destination,
+            listed=listing.count,
+            rows=rows,
+            allowed=self.options.allowed,
+        )
         self._note(whole, holds)
         if place.folder is None or self.options.dry:
             return
@@ -129,7 +134,8 @@ class MirrorRun:
         self.report.problems = listing.problems
         for problem in listing.problems:
             emit("warning", Event.LISTING_INCOMPLETE, reason=problem)
-        return listing, await surveyor.finish(complete=self.report.complete)
+        survey = await surveyor.finish(complete=self.report.complete, now=listing.server_date)
+        return listing, survey
 
     def _work(
         self, folder: Folder, index: Index, server_date: datetime, heads: dict[str, Head]
@@ -140,6 +146,7 @@ class MirrorRun:
             index,
             self.progress,
             min_free_bytes=self.destination.min_free_bytes,
+            now=server_date,
         )
         now = server_date.isoformat(timespec="seconds")
         return Work(

@@ -148,7 +148,8 @@ def told(run_id: str) -> Iterator[list[Report]]:
     try:
         yield reports
     except BaseException as error:
-        code = error.exit_code if isinstance(error, MirrorError) else ExitCode.INTERRUPTED
+        interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
+        code = ExitCode.INTERRUPTED if interrupted else ExitCode.PARTIAL
         _tell_run(run_id, begun_s, reports, code)
         raise
     _tell_run(run_id, begun_s, reports, worst(report.exit_code for report in reports))

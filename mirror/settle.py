@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from mirror.core.model import EntryKind, Row
-from mirror.destinations.folder import MOVING, STATE, Folder
+from mirror.destinations.folder import MOVING, QUARANTINE, STATE, Folder, concerns_path, unwritable
 from mirror.events import Event, emit
-from mirror.index import Index, Pending
+from mirror.index import Index, Pending, Quarantined
 
 _MOVE: Final = "move"
 _REPLACE: Final = "replace"
@@ -20,6 +21,15 @@ class _Settler:
 
     def is_done(self, pending: Pending) -> bool:
         """Whether the file has come to its path; a move is completed where that is possible now."""
+        try:
+            return self._is_done(pending)
+        except OSError as error:
+            # A path that the file system refuses, or a folder in its place: the plan will decide.
+            if not concerns_path(error):
+                raise unwritable(self.folder.root / pending.row.path, error) from error
+            return False
+
+    def _is_done(self, pending: Pending) -> bool:
         if self._is_there(pending):
             self._drop_second_name(pending)
             return True
@@ -32,8 +42,28 @@ class _Settler:
         parked = parking(pending.row.asset_id)
         if self.dry or pending.action != _MOVE or not self._lies(parked, pending.row):
             return
-        if self.folder.entry(pending.source) is None:
+        try:
             self.folder.move(parked, pending.source)
+        except OSError as error:
+            if not concerns_path(error):
+                raise unwritable(self.folder.root / pending.source, error) from error
+
+    def clear(self, asset_id: str, row: Row | None) -> Quarantined | None:
+        """What is parked without an intent goes back to its row, else where it will be found."""
+        parked = parking(asset_id)
+        sha1 = self.folder.sha1(parked)
+        if row is not None and row.sha1 == sha1:
+            if self.folder.entry(row.path) is None:
+                self.folder.move(parked, row.path)
+                return None
+            if self._lies(row.path, row) and self.folder.sha1(row.path) == sha1:
+                self.folder.drop(parked)  # it was downloaded again in the meantime
+                return None
+        aside = f"{STATE}/{QUARANTINE}/{MOVING}/{asset_id}"
+        self.folder.set_aside(parked, aside)
+        lying = self.folder.entry(aside)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return Quarantined(aside, asset_id, sha1, lying.size_bytes if lying else 0, _MOVE, now)
 
     def _is_there(self, pending: Pending) -> bool:
         row = pending.row
@@ -86,7 +116,11 @@ def parking(asset_id: str) -> str:
 
 
 def settle(folder: Folder, index: Index, *, dry: bool = False) -> None:
-    """Publish what had happened, drop what had not; `dry` looks and leaves every file alone."""
+    """Publish what had happened, drop what had not; `dry` looks and leaves every file alone.
+
+    Raises:
+        UnwritableError: the destination cannot be read or written.
+    """
     settler = _Settler(folder, dry)
     waiting = index.pending()
     done: list[Pending] = []
@@ -98,9 +132,23 @@ def settle(folder: Folder, index: Index, *, dry: bool = False) -> None:
         settler.give_back(pending)
     if done or waiting:
         _record(done, waiting, folder, index, dry=dry)
+    if not dry:
+        _clear_parking(settler, index)
     for item in list(index.quarantined()):
         if folder.entry(item.path) is None:
             index.drop_quarantined(item.path)
+
+
+def _clear_parking(settler: _Settler, index: Index) -> None:
+    parked = settler.folder.work_files(MOVING)
+    rows = index.rows(parked)
+    for asset_id in parked:
+        try:
+            found = settler.clear(asset_id, rows.get(asset_id))
+        except OSError as error:
+            raise unwritable(settler.folder.root / parking(asset_id), error) from error
+        if found is not None:
+            index.add_quarantined(found)
 
 
 def _record(

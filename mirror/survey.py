@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,13 +20,14 @@ from mirror.core.layout import Layout, fold
 from mirror.core.model import Asset, Disk, Entry, EntryKind, Listed, Row, RowState
 from mirror.core.plan import Difference
 from mirror.destinations.folder import Folder
-from mirror.errors import AssetError, NotOursError
+from mirror.errors import AssetError, NotOursError, RequestError
 from mirror.immich.client import Client, Head
 from mirror.index import Index
 from mirror.threads import in_thread
 
 _HASHING_THREADS: Final = 2
 _HEADS_AT_ONCE: Final = 8
+_DAMAGED_FOR: Final = timedelta(days=7)  # then an original that came damaged is tried once more
 _BYTES_A_HEAD: Final = 1 << 20  # what is hashed in the time that a question takes
 
 
@@ -93,9 +95,17 @@ class Surveyor:
                 else:
                     self._survey.differences.append(difference)
 
-    async def finish(self, *, complete: bool) -> Survey:
-        """Find out what the plan will turn upon: hashes, sizes, ETags, who holds which name."""
+    async def finish(self, *, complete: bool, now: datetime) -> Survey:
+        """Find out what the plan will turn upon: hashes, sizes, ETags, who holds which name.
+
+        `now` is the server's clock.
+        """
         survey = self._survey
+        self._failures = {
+            asset_id: failure
+            for asset_id, failure in self._failures.items()
+            if abs(now - failure.failed_at) < _DAMAGED_FOR
+        }
         if complete:
             gone = [asset_id for asset_id in self._index.asset_ids() if asset_id not in self._seen]
             survey.unlisted = list(self._index.rows(gone).values())
@@ -287,7 +297,7 @@ class Surveyor:
             async with gate:
                 try:
                     self._survey.heads[asset_id] = await self._client.original_head(asset_id)
-                except AssetError:
+                except (AssetError, RequestError):
                     return  # the download will say why
 
         wanted = {asset.id for asset in assets} - self._survey.heads.keys()

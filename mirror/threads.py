@@ -22,3 +22,5 @@ async def in_thread(function: Callable[_P, _T], *args: _P.args, **named: _P.kwar
         while not work.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # seen: who was cancelled will not ask for it

@@ -83,6 +83,7 @@ class _Partial:
         self.offset = 0
         self.etag = ""
         self.size_bytes: int | None = None  # of the whole original, once the server said it
+        self.received_bytes = 0  # over the network
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -97,6 +98,7 @@ class _Partial:
         if self._descriptor is None:
             self._descriptor = self._folder.open_partial(self._name)
         self._digest.update(piece)
+        self.received_bytes += len(piece)
         view = memoryview(piece)
         while view:
             written = os.pwrite(self._descriptor, view, self.offset)
@@ -135,13 +137,17 @@ class Fetcher:
         progress: Progress,
         *,
         min_free_bytes: int,
+        now: datetime,
     ) -> None:
+        """`now` is the server's clock, kept with what is damaged there."""
         self._client = client
         self._folder = folder
         self._index = index
         self._progress = progress
         self._min_free_bytes = min_free_bytes
+        self._now = now
         self._leftovers = frozenset(folder.work_files(PARTIAL))
+        self._promised: dict[str, int] = {}  # by asset id: bytes that are still to be written
 
     async def fetch(self, asset: Asset) -> Received:
         """A verified partial file of the asset's original.
@@ -155,71 +161,73 @@ class Fetcher:
         part = _Partial(self._folder, name)
         begun_s = time.monotonic()
         try:
-            received_bytes = await self._fetch(asset, name, part)
+            await self._fetch(asset, name, part)
             written = part.finish(mtime_ns(asset))
         except OSError as error:
             raise unwritable(self._folder.root / partial(name), error) from error
         finally:
             part.close()
+            self._promised.pop(asset.id, None)
             self._progress.end(asset.id)
         return Received(
             name=name,
             sha1=part.sha1,
             written=written,
             etag=part.etag,
-            received_bytes=received_bytes,
+            received_bytes=part.received_bytes,
             duration_ms=round((time.monotonic() - begun_s) * 1000, 1),
         )
 
-    async def _fetch(self, asset: Asset, name: str, part: _Partial) -> int:
-        """Fill the partial file; the bytes that came over the network."""
+    async def _fetch(self, asset: Asset, name: str, part: _Partial) -> None:
+        """Fill the partial file with verified bytes."""
         wanted = checksum.content_sha1(asset)
-        if name in self._leftovers:
+        if name in self._leftovers and wanted is not None:
+            # Without a checksum nothing would show what a power cut did to the bytes of a leftover.
             await in_thread(part.read_back)
             part.etag = self._index.partial_etag(name)
-            if part.sha1 == wanted or await self._is_whole(asset, part):
-                return 0
-        received_bytes = await self._receive(asset, name, part)
+            if part.sha1 == wanted:
+                return
+            await self._check_leftover(asset, part)
+        await self._receive(asset, name, part)
         if wanted not in {None, part.sha1}:
             # Once more from the start: a proxy or a resume may have mixed two files.
             part.restart()
-            received_bytes += await self._receive(asset, name, part)
+            await self._receive(asset, name, part)
         if wanted not in {None, part.sha1}:
             raise self._damaged(asset, name, part)
-        return received_bytes
 
-    async def _is_whole(self, asset: Asset, part: _Partial) -> bool:
-        """Whether what an earlier run left is all there is; restarts what cannot be resumed."""
+    async def _check_leftover(self, asset: Asset, part: _Partial) -> None:
+        """Restart what cannot be resumed; asking from the end of the file on is an error."""
         head = await self._client.original_head(asset.id) if part.etag else None
-        if head is None or head.etag != part.etag or (head.size_bytes or 0) < part.offset:
+        if head is None or head.etag != part.etag or (head.size_bytes or 0) <= part.offset:
             part.restart()
-        elif head.size_bytes == part.offset:
-            if checksum.content_sha1(asset) is None:
-                return True
-            part.restart()  # whole, and of another SHA-1
-        return False
 
-    async def _receive(self, asset: Asset, name: str, part: _Partial) -> int:
+    async def _receive(self, asset: Asset, name: str, part: _Partial) -> None:
         """Bring the partial file to its end, over as many connections as it takes."""
-        retry, attempt, waited_s, received_bytes = self._client.retry, 0, 0.0, 0
+        retry, attempt, waited_s, furthest = self._client.retry, 0, 0.0, part.offset
         while True:
             attempt += 1
-            before, opened = part.offset, False
+            opened = False
             try:
                 async with self._open(asset, part) as original:
                     opened = True
+                    if original.offset and original.etag != part.etag:
+                        # Another file's rest, from a server or proxy that does not know If-Range.
+                        part.restart()
+                        part.etag = ""
+                        continue
                     await self._read(asset, name, original, part)
-                return received_bytes + part.offset - before
             except TransientError as error:
                 if opened and part.offset == part.size_bytes:
-                    return received_bytes + part.offset - before
-                if opened and part.offset > before:
-                    received_bytes += part.offset - before
-                    attempt, waited_s = 1, 0.0
+                    return
+                if part.offset > furthest:
+                    furthest, attempt, waited_s = part.offset, 1, 0.0
                 wait_s = retry.wait_s(error, attempt=attempt, waited_s=waited_s)
                 if wait_s is None:
                     raise _given_up(asset, error, opened=opened) from error
                 tell_retry(error, attempt, wait_s, url=f"/assets/{asset.id}/original")
+            else:
+                return
             await retry.sleep(wait_s)
             waited_s += wait_s
 
@@ -234,14 +242,14 @@ class Fetcher:
             part.restart()
         part.etag = original.etag
         part.size_bytes = size_bytes = original.size_bytes
-        self.check_space(asset, (size_bytes or 0) - part.offset)
+        self._promise(asset, (size_bytes or 0) - part.offset)
         self._progress.begin(asset.id, asset.original_file_name, size_bytes)
         if size_bytes is not None and size_bytes - part.offset <= SMALL_BYTES:
             piece = await original.read()
             part.write(piece)
             self._progress.advance(asset.id, len(piece))
         else:
-            self._index.note_partial(name, original.etag)
+            await in_thread(self._index.note_partial, name, original.etag)
             await self._read_pieces(asset, original, part)
         _check_size(asset, size_bytes, part.offset)
 
@@ -253,10 +261,17 @@ class Fetcher:
                 if writing is not None:
                     await writing
                 writing = asyncio.create_task(in_thread(part.write, piece))
+                self._promised[asset.id] -= len(piece)
                 self._progress.advance(asset.id, len(piece))
         finally:
             if writing is not None:
                 await writing
+
+    def _promise(self, asset: Asset, size_bytes: int) -> None:
+        """Room for this file, beside those that are under way."""
+        self._promised.pop(asset.id, None)
+        self.check_space(asset, size_bytes)
+        self._promised[asset.id] = size_bytes
 
     def check_space(self, asset: Asset, size_bytes: int) -> None:
         """Refuse what would not leave `min_free`.
@@ -264,7 +279,7 @@ class Fetcher:
         Raises:
             NoSpaceError: it would not.
         """
-        free_bytes = self._folder.free_bytes()
+        free_bytes = self._folder.free_bytes() - sum(self._promised.values())
         if size_bytes + self._min_free_bytes > free_bytes:
             raise NoSpaceError(
                 f"{self._folder.root}: no room for {asset.original_file_name!r}",
@@ -278,7 +293,7 @@ class Fetcher:
     def _damaged(self, asset: Asset, name: str, part: _Partial) -> ChecksumMismatchError:
         """Keep the bytes as evidence, and do not fetch them again until the ETag changes."""
         self._folder.set_aside(partial(name), f"{STATE}/{DAMAGED}/{name}")
-        failure = Failure(asset.id, asset.checksum, part.etag, ChecksumMismatchError.code)
+        failure = Failure(asset.id, asset.checksum, part.etag, self._now)
         self._index.note_failure(failure)
         return ChecksumMismatchError(
             f"{asset.original_file_name!r}: the bytes received are not those that the server lists",

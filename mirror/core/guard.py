@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from mirror.core.model import Destination, Limit
 from mirror.core.plan import Action, Kind, Plan, Reason
 
+_OF_UNLISTED = frozenset({Kind.REMOVE, Kind.RETAIN, Kind.FORGET})
 _NEVER_HELD = 10  # up to here a limit is not asked
 
 
@@ -27,12 +28,24 @@ class Hold:
 
 
 def guard(
-    plan: Plan, destination: Destination, *, rows: int, allowed: Allowed
+    plan: Plan, destination: Destination, *, listed: int, rows: int, allowed: Allowed
 ) -> tuple[Plan, tuple[Hold, ...]]:
-    """The plan less what is held, and the holds. `rows`: how many the index has."""
+    """The plan less what is held, and the holds.
+
+    `listed`: how many assets the server lists; `rows`: how many the index has.
+    """
     held: list[Hold] = []
-    removals = tuple(plan.of(Kind.REMOVE))
-    if removals:
+    unlisted = tuple(action for action in plan.actions if action.kind in _OF_UNLISTED)
+    if unlisted and not listed and len(unlisted) > allowed.removed:
+        held.append(
+            Hold(
+                what="an empty listing",
+                actions=unlisted,
+                reason=f"the server lists nothing, and {rows} files of it are here",
+                way_through=f"--allow-removed {len(unlisted)}",
+            )
+        )
+    elif removals := tuple(plan.of(Kind.REMOVE)):
         held.append(
             Hold(
                 what="removals",

@@ -8,6 +8,7 @@ each asset gets its action from a table (`_decide`).
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from mirror.core import checksum
 from mirror.core.allocate import Claim, allocate
@@ -87,7 +88,7 @@ class Difference:
     base: str
     row: Row | None = None
     changed: bool = False  # the server's bytes are not those of the row
-    known_failure: bool = False  # failed before, and nothing changed since
+    known_failure: bool = False  # came damaged before, and nothing changed since: not fetched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,9 @@ ORDER: tuple[Kind, ...] = (
 )
 
 
+_FETCHING: Final = frozenset({Kind.DOWNLOAD, Kind.REPLACE, Kind.COPY, Kind.RESTORE})
+
+
 def make_plan(
     differences: Sequence[Difference],
     unlisted: Iterable[Row],
@@ -152,8 +156,7 @@ def make_plan(
     that agree, by id, for live videos that do not. The order of the inputs changes nothing.
     """
     gone = sorted(unlisted, key=lambda row: row.asset_id) if complete else []
-    wanted = [item for item in differences if not item.known_failure]
-    left: list[Action] = []
+    wanted, left = list(differences), list[Action]()
     if not policy.removes:
         wanted, disk, left = _leave_edited(wanted, disk)
     rebound, twins = _rebind(wanted, gone, disk)
@@ -164,13 +167,17 @@ def make_plan(
     forgotten = {action.asset_id for action in actions if action.kind is Kind.FORGET}
     board = _with_holders(disk, new_ids, forgotten)
     claims = allocate([_claim(item, board) for item in rebound], board, still_rows or {})
+    known: set[str] = set()
     for item in rebound:
-        actions += _decide(item, claims[item.listed.asset.id], board)
+        steps = list(_decide(item, claims[item.listed.asset.id], board))
+        if item.known_failure and any(step.kind in _FETCHING for step in steps):
+            known.add(item.listed.asset.id)
+        else:
+            actions += steps
     actions.sort(key=lambda action: (ORDER.index(action.kind), action.path, action.asset_id))
-    known = sorted(item.listed.asset.id for item in differences if item.known_failure)
-    acted = {action.asset_id for action in actions}
-    unchanged += sum(item.listed.asset.id not in acted for item in rebound)
-    return Plan(tuple(actions), unchanged, tuple(known), complete)
+    told = known | {action.asset_id for action in actions}
+    unchanged += sum(item.listed.asset.id not in told for item in rebound)
+    return Plan(tuple(actions), unchanged, tuple(sorted(known)), complete)
 
 
 def _with_holders(disk: Disk, new_ids: Mapping[str, str], forgotten: set[str]) -> Disk:

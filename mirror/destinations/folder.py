@@ -39,6 +39,13 @@ _FICLONE: Final = 0x40049409  # linux/fs.h
 _UNSUPPORTED: Final = frozenset(
     {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 )
+_PATH_ERRORS: Final = (
+    FileExistsError,
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+)
+_REFUSED_NAME: Final = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -94,7 +101,22 @@ class Folder:
             NotOursError: a folder on another device, or a link to a folder.
             UnwritableError: a folder cannot be read; its files must not be taken for lost.
         """
-        return self._scan(str(self.root), b"")
+        self._refuse_another_root()
+        yield from self._scan(str(self.root), b"")
+        self._refuse_another_root()
+
+    def _refuse_another_root(self) -> None:
+        """A disk that was unmounted, or mounted over, must not pass for an empty folder."""
+        try:
+            same = os.path.samestat(os.stat(self.root), os.fstat(self._fd))
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+        if not same:
+            raise UnwritableError(
+                f"{self.root}: is another folder than when the run began",
+                why="something was mounted or unmounted there, or the folder was replaced",
+                hint="check the disk, and run again",
+            )
 
     def _scan(self, folder: str, prefix: bytes) -> Iterator[Found]:
         for name, item in self._children(folder, is_root=not prefix):
@@ -155,8 +177,10 @@ class Folder:
         try:
             with self._parent(path) as parent:
                 found = os.stat(_name(path), dir_fd=parent, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if concerns_path(error):
+                return None
+            raise unwritable(self.root / path, error) from error
         if stat_module.S_ISREG(found.st_mode):
             return Entry(path, EntryKind.FILE, found.st_size, _mtime_ns(found))
         if stat_module.S_ISDIR(found.st_mode):
@@ -195,6 +219,8 @@ class Folder:
                 for area in (PARTIAL, MOVING):
                     with suppress(FileExistsError):
                         os.mkdir(area, 0o700, dir_fd=state)
+            if self._partials is None:
+                self._partials = self._walk(f"{STATE}/{PARTIAL}", create=False)
         except OSError as error:
             raise unwritable(self.root / STATE, error) from error
 
@@ -202,8 +228,14 @@ class Folder:
         """A descriptor to read and extend a partial file, made if need be."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         if self._partials is None:
-            self._partials = self._walk(f"{STATE}/{PARTIAL}", create=False)
-        return os.open(name, flags, 0o666, dir_fd=self._partials)
+            raise ValueError("prepare() first")
+        descriptor = os.open(name, flags, 0o666, dir_fd=self._partials)
+        if os.fstat(descriptor).st_nlink > 1:
+            # A kill between link and unlink: it has its final name too, and may be edited there.
+            os.close(descriptor)
+            os.unlink(name, dir_fd=self._partials)
+            descriptor = os.open(name, flags | os.O_EXCL, 0o666, dir_fd=self._partials)
+        return descriptor
 
     def drop(self, path: str) -> None:
         """Remove one of our own work files, if it is there."""
@@ -395,6 +427,11 @@ def finish_partial(descriptor: int, size_bytes: int, mtime_ns: int) -> Written:
         os.utime(descriptor, ns=(mtime_ns, mtime_ns))
     found = os.fstat(descriptor)
     return Written(found.st_size, _mtime_ns(found))
+
+
+def concerns_path(error: OSError) -> bool:
+    """Whether a refusal is about one path, and says nothing of the destination."""
+    return isinstance(error, _PATH_ERRORS) or error.errno in _REFUSED_NAME
 
 
 def unwritable(path: Path, error: OSError) -> DestinationError:

@@ -73,7 +73,10 @@ class Known:
             with self._exclusively():
                 known = {**self._read(), path: marker_id}
                 temporary = self._file.with_suffix(".new")
-                temporary.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+                with temporary.open("w", encoding="utf-8") as file:
+                    json.dump(known, file, indent=1, sort_keys=True)
+                    file.flush()
+                    os.fsync(file.fileno())
                 temporary.replace(self._file)
         except OSError as error:
             raise UnwritableError(

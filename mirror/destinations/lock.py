@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -37,12 +38,11 @@ def locked(root: Path) -> Iterator[None]:
     except OSError as error:
         raise unwritable(path, error) from error
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _holder(), 0)
         yield
     finally:
         with suppress(OSError):
-            path.unlink()
+            if _is_still_there(path, descriptor):
+                path.unlink()
         os.close(descriptor)
 
 
@@ -79,6 +79,8 @@ def _acquire(path: Path) -> int:
                 return _acquire_exclusively(path)
             raise
         if _is_still_there(path, descriptor):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, _holder(), 0)
             return descriptor
         os.close(descriptor)  # its holder removed it between our open and our flock
 
@@ -90,14 +92,42 @@ def _is_still_there(path: Path, descriptor: int) -> bool:
 
 
 def _acquire_exclusively(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    """A lock that is there with its holder's name, or not at all."""
+    mine = path.with_name(f"{NAME}.{uuid.uuid4()}")
+    mine.write_bytes(_holder())
     try:
-        return os.open(path, flags, 0o600)
-    except FileExistsError as error:
-        if _is_alive(path):
-            raise _refused(path) from error
-    path.unlink(missing_ok=True)
-    return os.open(path, flags, 0o600)
+        while not _linked(mine, path):
+            if _is_alive(path):
+                raise _refused(path)
+            _clear_away(path)
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    finally:
+        mine.unlink()
+
+
+def _linked(mine: Path, path: Path) -> bool:
+    try:
+        os.link(mine, path)
+    except FileExistsError:
+        return False
+    except OSError:  # no links here either: for a moment the lock has no name in it
+        try:
+            with path.open("xb") as file:
+                file.write(_holder())
+        except FileExistsError:
+            return False
+    return True
+
+
+def _clear_away(path: Path) -> None:
+    """Remove a dead lock; what another run made of it in the meantime is put back."""
+    stale = path.with_name(f"{NAME}.{uuid.uuid4()}")
+    with suppress(FileNotFoundError):
+        path.rename(stale)
+        if _is_alive(stale):
+            with suppress(FileExistsError):
+                os.link(stale, path)
+        stale.unlink()
 
 
 def _is_alive(path: Path) -> bool:
@@ -110,7 +140,7 @@ def _is_alive(path: Path) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, ValueError, KeyError, TypeError):
-        # Empty: ours of a moment ago, from the attempt with flock.
+        # Empty: left by an attempt with flock, of ours or of another run.
         return path.exists() and path.stat().st_size > 0
     return True
 

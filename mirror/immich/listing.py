@@ -62,6 +62,7 @@ class Listing:
         self._server_date: datetime | None = None
         self._seen: set[str] = set()
         self._excluded: set[str] = set()
+        self._late: list[Asset] = []  # uploaded since the exclusions were listed
         self._failures: Counter[str] = Counter()
         self._unclear = ""
         self._live = _LivePhotos(selection.live_photos)
@@ -105,6 +106,9 @@ class Listing:
             async for assets in self._walk(query, with_exif=exif):
                 fresh = [asset for asset in assets if self._is_new(asset)]
                 yield [Listed(asset) for asset in fresh if self._live.takes(asset)]
+        if self._late and await self._exclude(asked):
+            late = [asset for asset in self._late if asset.id not in self._excluded]
+            yield [Listed(asset) for asset in late if self._live.takes(asset)]
         if self._live.wants_videos:
             # Without the filter: a video's date may differ from its still's, and nobody tags it.
             hidden = Query(visibility=Visibility.HIDDEN)
@@ -117,6 +121,10 @@ class Listing:
         if asset.id in self._seen or not self._may_list(asset):
             return False
         self._seen.add(asset.id)
+        if self._selection.exclude and asset.uploaded_at >= self.server_date:
+            # Perhaps uploaded into an excluded album, after that was listed.
+            self._late.append(asset)
+            return False
         return True
 
     def _may_list(self, asset: Asset) -> bool:
@@ -272,7 +280,8 @@ def _is_extracted(asset: Asset) -> bool:
     Source: Immich 2.0 to 3.1 stores it as `encoded-video/.../<id>-MP.mp4`.
     """
     path = asset.original_path
-    return asset.type is AssetType.VIDEO and ("/encoded-video/" in path or path.endswith("-MP.mp4"))
+    hidden = asset.type is AssetType.VIDEO and asset.visibility is Visibility.HIDDEN
+    return hidden and "/encoded-video/" in path and path.endswith("-MP.mp4")
 
 
 def _subtracted(selection: Selection, asked: list[Query]) -> list[Filter]:

@@ -85,7 +85,7 @@ def of_original(status: int, headers: Mapping[str, str], body: bytes, request: s
     message = message_of(body)
     if is_key_refusal(status, message):
         return key_refused(message)
-    if status == HTTPStatus.FORBIDDEN:
+    if status == HTTPStatus.FORBIDDEN and message.startswith(_MISSING):
         return permission_missing(message)
     if status in _GATEWAY:
         return of_json(status, headers, body, request)

@@ -59,7 +59,7 @@ def held(
 ) -> dict[str, int]:
     """How many actions are held, by what is said of them."""
     plan = Plan(tuple(actions))
-    going, holds = guard(plan, destination, rows=rows, allowed=allowed or Allowed())
+    going, holds = guard(plan, destination, listed=1, rows=rows, allowed=allowed or Allowed())
     assert len(going.actions) + sum(len(hold.actions) for hold in holds) == len(actions)
     return {hold.what: len(hold.actions) for hold in holds}
 
@@ -104,7 +104,7 @@ def test_what_is_held_leaves_the_rest_of_the_plan_as_it_is():
     rest = others()
     plan = Plan((*rest, *lost(51)), unchanged=7, known=("known",), complete=False)
 
-    going, (hold,) = guard(plan, DESTINATION, rows=1000, allowed=Allowed())
+    going, (hold,) = guard(plan, DESTINATION, listed=1, rows=1000, allowed=Allowed())
 
     assert going == Plan(tuple(rest), unchanged=7, known=("known",), complete=False)
     assert list(hold.actions) == lost(51)
@@ -132,9 +132,31 @@ def test_one_more_than_allowed_holds_all_of_them():
 
 
 def test_a_hold_tells_its_numbers_and_the_way_through():
-    _, (hold,) = guard(Plan(tuple(lost(60))), DESTINATION, rows=1000, allowed=Allowed())
+    _, (hold,) = guard(Plan(tuple(lost(60))), DESTINATION, listed=1, rows=1000, allowed=Allowed())
 
     assert hold.reason == (
         "60 of 1000 files vanished from the disk; the limit is 100 files or 5% of them"
     )
     assert hold.way_through == "--allow-lost 60"
+
+
+def test_an_empty_listing_over_files_that_are_here_is_held_as_a_whole():
+    plan = Plan(
+        (
+            *removed(1),
+            Action(kind=Kind.RETAIN, reason=Reason.UNLISTED, path="a"),
+            Action(kind=Kind.FORGET, reason=Reason.UNLISTED, path="b"),
+        )
+    )
+
+    going, (hold,) = guard(plan, DESTINATION, listed=0, rows=3, allowed=Allowed())
+
+    assert going.actions == ()
+    assert hold.actions == plan.actions
+    assert hold.way_through == "--allow-removed 3"
+
+
+def test_an_empty_listing_is_let_through_when_all_of_it_is_allowed():
+    plan = Plan((Action(kind=Kind.RETAIN, reason=Reason.UNLISTED, path="a"),))
+
+    assert guard(plan, DESTINATION, listed=0, rows=1, allowed=Allowed(removed=1)) == (plan, ())

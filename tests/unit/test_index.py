@@ -13,6 +13,8 @@ from mirror.core.model import Entry, Row, RowState
 from mirror.errors import ExitCode, IndexBrokenError
 from mirror.index import SCHEMA_VERSION, Failure, Index, Pending, Quarantined
 
+_NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
@@ -208,7 +210,7 @@ def test_two_rows_of_one_path_are_never_published_together(index: Index):
 
 
 def test_what_is_published_is_no_longer_a_failure(index: Index):
-    failures = [Failure(f"id of {name}", b"\1" * 20, "etag", "checksum") for name in ("a", "b")]
+    failures = [Failure(f"id of {name}", b"\1" * 20, "etag", _NOON) for name in ("a", "b")]
     for failure in failures:
         index.note_failure(failure)
 
