@@ -113,6 +113,31 @@ def test_a_name_below_a_foreign_file_is_none():
     assert given([claim(FIRST, "a/b.jpg")], lying(Entry("A"))) == [None]
 
 
+def test_the_path_of_a_row_whose_file_is_missing_may_become_a_folder():
+    row = row_of(SECOND, "a")
+    disk = Disk(holders=held_by(row), missing=frozenset({SECOND.id}))
+
+    assert given([claim(FIRST, "a/b.jpg")], disk) == ["a/b.jpg"]
+    assert given([claim(FIRST, "a/b.jpg")], replace(disk, missing=frozenset())) == [None]
+
+
+def test_a_file_moves_below_its_own_old_name_unless_other_bytes_lie_there():
+    row = row_of(FIRST, "a", base="a")
+    disk = Disk(holders=held_by(row))
+    mover = claim(FIRST, "a/b.jpg", row=row)
+
+    assert given([mover], disk) == ["a/b.jpg"]
+    assert given([mover], replace(disk, other={FIRST.id: Entry("a")})) == [None]
+
+
+def test_of_two_lost_files_one_below_the_other_the_older_keeps_its_path():
+    rows = row_of(FIRST, "a/b.jpg", base="a/b.jpg"), row_of(SECOND, "a", base="a")
+    lost = [claim(FIRST, "a/b.jpg", row=rows[0]), claim(SECOND, "a", row=rows[1])]
+    disk = Disk(holders=held_by(*rows), missing=frozenset({FIRST.id, SECOND.id}))
+
+    assert given(lost, disk) == ["a/b.jpg", "a-00000002"]
+
+
 def test_a_row_keeps_its_path_before_anyone_else_chooses():
     row = row_of(SECOND, "a.jpg")
 

@@ -595,6 +595,22 @@ def test_a_row_that_waits_for_its_bytes_gives_its_place_to_nobody(
     assert f"download new: P-{id8(SECOND_ID)}.jpg" in steps(it)
 
 
+def test_bytes_beside_a_file_that_moves_are_not_adopted_under_its_name():
+    it = world(
+        asset(),
+        asset(SECOND_ID, EDITED),
+        rows=(row(asset(), "P.jpg"),),
+        disk={"P.jpg": ours(), "p.JPG": theirs(EDITED)},
+        bases={SECOND_ID: "P.jpg"},
+        contents={SECOND_ID: EDITED},
+    )
+
+    assert steps(it) == [
+        "move renamed: W.jpg <- P.jpg",
+        f"copy found: P-{id8(SECOND_ID)}.jpg <- p.JPG",
+    ]
+
+
 def test_a_mover_without_a_name_gives_its_place_to_nobody():
     it = world(
         asset(),
