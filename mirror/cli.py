@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        _flush()
     except MirrorError as error:
         _complain(error)
         return int(error.exit_code)
@@ -60,6 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 (a traceback shown to a user is a defect)
         _complain(InternalError.of(error))
         return int(ExitCode.PARTIAL)
+    return code
+
+
+def _flush() -> None:
+    """Write out what was printed, while that can still be told from a fault."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UsageError("the output cannot be written", why=str(error)) from error
 
 
 def _complain(error: MirrorError) -> None:
@@ -91,7 +104,8 @@ def _sync(args: argparse.Namespace) -> ExitCode:
     choices, code = _choices(args, settings)
     with _progress(args) as progress:
         session = _session(args, progress, dry=dry)
-        reports = _run(commands.sync(choices, session))
+        stopped = _stopped(commands.sync(choices, session))
+    reports = session.reports
     if dry:
         _print_plans(args, session)
     elif not args.quiet:
@@ -101,6 +115,8 @@ def _sync(args: argparse.Namespace) -> ExitCode:
             _complain(report.error)
         elif report.error is not None and not logs.are_json():
             print(f"{report.mirror}: {report.error}", file=sys.stderr)
+    if stopped is not None:
+        raise stopped
     codes = [code, *(report.exit_code for report in reports)]
     if args.exit_code and any(run.plan.actions for run in session.runs):
         codes.append(ExitCode.PARTIAL)
@@ -162,14 +178,15 @@ def _copy(args: argparse.Namespace) -> ExitCode:
     choice = commands.Chosen(request.profile, request.profile.mirrors)
     with _progress(args) as progress:
         session = _session(args, progress, dry=request.dry, copies=True)
-        (report,) = _run(commands.sync([choice], session))
-    if report.error is not None:
-        raise report.error
-    if request.dry:
+        stopped = _stopped(commands.sync([choice], session))
+    (report,) = session.reports
+    if request.dry and report.error is None:
         (run,) = session.runs
         _print_lines(str(request.save_to / path) for path in render.written_paths(run))
     elif not args.quiet:
         _print_lines(render.report_text(report))
+    if error := stopped or report.error:
+        raise error
     return report.exit_code
 
 
@@ -254,7 +271,7 @@ def _settings(args: argparse.Namespace, *, tells_files: bool = True) -> "GlobalS
     level = "debug" if args.verbose > 1 else "info" if tells else "warning"
     logs.configure(
         json_lines=json_lines,
-        level="error" if args.quiet and not json_lines else level,
+        level="warning" if args.quiet else level,
         log_file=settings.log_file,
     )
     return settings
@@ -295,18 +312,28 @@ def _progress(args: argparse.Namespace) -> Iterator["Progress"]:
         yield progress
 
 
+def _stopped(work: Coroutine[Any, Any, object]) -> InterruptedRunError | None:
+    """Run to the end, or to an interruption, which is returned: what was done is told first."""
+    try:
+        _run(work)
+    except InterruptedRunError as error:
+        return error
+    return None
+
+
 def _run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run to the end; SIGTERM stops it as Ctrl-C does."""
+    """Run to the end; SIGTERM and a closed terminal stop it as Ctrl-C does."""
 
     async def stoppable() -> _T:
         task = asyncio.current_task()
         if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await work
 
     try:
         return asyncio.run(stoppable())
-    except asyncio.CancelledError as error:
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
         raise InterruptedRunError(
             "the run was interrupted", hint="run again: it goes on where it stopped"
         ) from error
@@ -341,7 +368,10 @@ def _parser() -> _Parser:
         formatter_class=RawDescriptionRichHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mirror {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    # Without a name of its own the help would be rendered here, at every start.
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, prog=parser.prog
+    )
     _add_sync(commands)
     _add_plan(commands)
     _add_copy(commands)
@@ -378,6 +408,7 @@ _HELP: Final[dict[str, _Help]] = {
     "list": _Help(
         "list what the mirrors of a profile select",
         "mirror list family",
+        "Shows the path that the layout gives, before a suffix tells same-named photos apart.",
     ),
     "demo": _Help(
         "see it work: a sample server, a mirror, a change, a verification",
@@ -505,7 +536,9 @@ def _add_profile(commands: _Commands) -> None:
         epilog="example:\n  mirror profile check family",
         formatter_class=RawDescriptionRichHelpFormatter,
     )
-    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    actions = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, prog=parser.prog
+    )
     show = _command(actions, "show", _profile_show)
     check = _command(actions, "check", _profile_check)
     for action in (show, check):

@@ -24,10 +24,10 @@ class Chosen:
 
 async def sync(profiles: Iterable[Chosen], session: Session) -> list[Report]:
     """Every mirror of every profile; or their plans, when the session is dry."""
-    with told(session.options.run_id) as reports:
+    with told(session.options.run_id, session.reports):
         for choice in profiles:
-            reports.extend(await session.run(choice.profile, choice.mirrors))
-        return reports
+            await session.run(choice.profile, choice.mirrors)
+    return session.reports
 
 
 async def listed(choice: Chosen, session: Session) -> AsyncIterator[tuple[Mirror, Listed, str]]:

@@ -21,6 +21,7 @@ from typing import Final
 
 import tomli_w
 
+from mirror.commands import Chosen, sync
 from mirror.core.plan import Action
 from mirror.core.report import Outcome, Report
 from mirror.destinations.folder import STATE, unwritable
@@ -36,7 +37,7 @@ from mirror.run import Options
 from mirror.sandbox import Library, Request, Sandbox, sample_library
 from mirror.sandbox.images import Taken, jpeg
 from mirror.sandbox.records import StoredAsset
-from mirror.session import Session, told
+from mirror.session import Session
 
 _ASSETS: Final = 300
 _HEADER: Final = "# Written by `mirror demo`. Its server was a sample, and is gone.\n"
@@ -204,10 +205,9 @@ class _Demo:
         """What `mirror sync` does; only what it remembers of destinations stays in the folder."""
         begun_s, asked_before = time.monotonic(), len(self._server.requests)
         options, known = Options(), Known(self._folder / "state")
-        with shown(quiet=self._quiet) as progress, told(options.run_id) as reports:
+        with shown(quiet=self._quiet) as progress:
             session = Session(options=options, known=known, progress=progress)
-            reports.extend(await session.run(profile, profile.mirrors))
-        (report,) = reports
+            (report,) = await sync([Chosen(profile, profile.mirrors)], session)
         if report.error is not None:
             raise report.error
         if report.exit_code is not ExitCode.OK:

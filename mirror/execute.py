@@ -268,7 +268,10 @@ async def _received(action: Action, asset: Asset, work: Work) -> tuple[Action, R
             work.progress.end(asset.id)
             return action, copied
         action = replace(action, kind=Kind.DOWNLOAD, source="")
-    return action, await work.fetcher.fetch(asset)
+    received = await work.fetcher.fetch(asset)
+    if received.source and action.kind is Kind.DOWNLOAD and not action.displaces:
+        action = replace(action, kind=Kind.COPY, source=received.source)
+    return action, received
 
 
 def _copied(action: Action, asset: Asset, work: Work) -> Received | None:
@@ -319,7 +322,9 @@ def _tell(published: Published, work: Work) -> None:
 
 
 def _done(action: Action, work: Work, received: Received | None = None) -> None:
-    outcome, event = _OUTCOMES[action.kind]
+    # What the user had changed there went to quarantine: that is no mere download.
+    kind = Kind.REPLACE if action.displaces else action.kind
+    outcome, event = _OUTCOMES[kind]
     work.report.outcomes[action.asset_id] = outcome
     fields: dict[str, object] = {
         "asset_id": action.asset_id,
@@ -353,6 +358,6 @@ def _fail(action: Action, error: MirrorError, work: Work) -> None:
 def _no_name(action: Action) -> ConflictError:
     return ConflictError(
         f"{action.path}: no name is left for this asset",
-        why="its path, and the path with its short and its whole id, are all taken",
+        why="its path and its other names are taken, or a file lies where they need a folder",
         hint="move away what lies there, and run again",
     )

@@ -66,7 +66,7 @@ class LogFile:
     def write(self, line: str) -> None:
         """Append one line; a full disk costs the line, not the run."""
         with suppress(OSError):
-            if not self._path.exists():
+            if self._file.closed or not self._path.exists():
                 self._file.close()
                 self._file = self._path.open("a", encoding="utf-8")
             self._file.write(line + "\n")
@@ -80,7 +80,9 @@ def configure(
     log_file: Path | None = None,
     stream: TextIO | None = None,
 ) -> None:
-    """Send lines of `level` and above to `stream` (stderr), and JSON lines to `log_file` as well.
+    """Send lines of `level` and above to `stream` (stderr).
+
+    A `log_file` gets JSON lines as well, from "info" on, whatever a person wants to see.
 
     Raises:
         UsageError: the file cannot be written.
@@ -89,10 +91,14 @@ def configure(
     out = stream or sys.stderr
     file = LogFile(log_file) if log_file else None
 
+    lowest = _LEVELS[level] if file is None else min(_LEVELS[level], _LEVELS["info"])
+
     def render(_: object, __: str, event: MutableMapping[str, Any]) -> str:
         line = _ENCODER.encode(event)
         if file is not None:
             file.write(line)
+        if _LEVELS[event["level"]] < _LEVELS[level]:
+            raise structlog.DropEvent
         return line if json_lines else _sentence(event)
 
     structlog.configure(
@@ -103,7 +109,7 @@ def configure(
             _in_order,
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(lowest),
         logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )

@@ -23,7 +23,7 @@ from mirror.events import Event, emit
 from mirror.index import Index, broken
 from mirror.settle import settle
 
-_INDEX: Final = "index.sqlite3"
+INDEX: Final = "index.sqlite3"
 
 
 class Place:
@@ -36,7 +36,7 @@ class Place:
     def __init__(self, destination: Destination, known: Known | None, *, dry: bool) -> None:
         self._destination = destination
         self._root = Path(destination.path)
-        self._index_path = self._root / STATE / _INDEX
+        self._index_path = self._root / STATE / INDEX
         self._known = known
         self._dry = dry
         self._stack = ExitStack()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mirror.core.model import Listed
 from mirror.core.plan import Action, Kind
-from mirror.core.report import Report
+from mirror.core.report import Outcome, Report
 from mirror.logs import printable
 from mirror.run import MirrorRun
 
@@ -29,7 +29,10 @@ def report_text(report: Report) -> Iterator[str]:
     """What became of one mirror at one destination."""
     told = ", ".join(f"{count} {outcome.value}" for outcome, count in report.counts.items())
     came = f" ({size(report.received_bytes)})" if report.received_bytes else ""
-    yield f"{report.mirror} -> {report.destination}: {told or 'nothing listed'}{came}"
+    nothing = "nothing done" if report.error else "nothing listed"
+    yield f"{report.mirror} -> {report.destination}: {told or nothing}{came}"
+    if report.counts.get(Outcome.REPLACED):
+        yield "  what was replaced is in .mirror/quarantine/, below the folder of this run"
     yield from _troubles(report)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -22,6 +23,7 @@ from mirror.immich.client import Client, Head
 from mirror.immich.listing import Listing, user_id
 from mirror.index import Index
 from mirror.manifest import write_manifest
+from mirror.nearby import Nearby
 from mirror.place import Place
 from mirror.publish import Publisher
 from mirror.select import selected
@@ -55,6 +57,7 @@ class MirrorRun:
     known: Known | None
     options: Options
     progress: Progress
+    nearby: Sequence[Nearby] = ()  # destinations of the same command that are finished
     report: Report = field(init=False)
     plan: Plan = field(init=False, default=Plan())
 
@@ -147,6 +150,7 @@ class MirrorRun:
             self.progress,
             min_free_bytes=self.destination.min_free_bytes,
             now=server_date,
+            nearby=self.nearby,
         )
         now = server_date.isoformat(timespec="seconds")
         return Work(

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, assert_never
 from mirror.errors import KeyRefusedError
 
 MASK: Final = "********"
+_LONGEST_NAME: Final = 32  # Immich's keys have 40 characters and more
 COMMAND_LIMIT_S: Final = 30.0
 
 
@@ -85,15 +86,20 @@ def source_of(secret: Secret) -> str:
         case LiteralSecret():
             return "the key written in the profile"
         case CredentialSecret(name):
-            return f"the credential {name!r}"
+            return f"the credential {_shown(name)!r}"
         case FileSecret(path):
             return f"the file {path}"
         case EnvSecret(name):
-            return f"the environment variable {name}"
+            return f"the environment variable {_shown(name)}"
         case CommandSecret(argv):
             return f"the command {argv[0]!r}"
         case _ as never:
             assert_never(never)
+
+
+def _shown(name: str) -> str:
+    """A name; but not what is as long as a key, which may have slipped into its place."""
+    return name if len(name) < _LONGEST_NAME else f"{name[:4]}… ({len(name)} characters)"
 
 
 def _credentials_folder(source: str) -> Path:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
@@ -16,6 +17,8 @@ from mirror.destinations.identity import COPY, Known
 from mirror.errors import ExitCode, MirrorError, worst
 from mirror.events import Event, emit
 from mirror.immich.client import Client
+from mirror.nearby import Nearby
+from mirror.place import INDEX
 from mirror.profile import Account, Profile
 from mirror.run import MirrorRun, Options
 from mirror.secrets import read_secret
@@ -32,11 +35,12 @@ class Session:
     allow_unknown_server: bool = False
     connections: int = 8
     runs: list[MirrorRun] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)  # of what ended, also by an interruption
+    _nearby: list[Nearby] = field(default_factory=list)
     _clients: dict[str, Client | MirrorError] = field(default_factory=dict)
 
-    async def run(self, profile: Profile, mirrors: Iterable[Mirror]) -> list[Report]:
+    async def run(self, profile: Profile, mirrors: Iterable[Mirror]) -> None:
         """Every mirror at each of its destinations, in the order of the profile."""
-        reports = []
         self.connections = max([self.connections, *(each.transfers for each in profile.mirrors)])
         async with AsyncExitStack() as stack:
             for mirror in mirrors:
@@ -50,10 +54,7 @@ class Session:
                         destination=destination.path,
                     ):
                         label = COPY if self.known is None else f"{profile.name}/{mirror.name}"
-                        reports.append(
-                            await self._mirror(mirror, destination, account, label, stack)
-                        )
-        return reports
+                        await self._mirror(mirror, destination, account, label, stack)
 
     async def client(self, account: Account, stack: AsyncExitStack) -> Client:
         """A connected client, the same for every mirror of the account.
@@ -92,13 +93,11 @@ class Session:
         account: Account,
         label: str,
         stack: AsyncExitStack,
-    ) -> Report:
+    ) -> None:
         begun_s = time.monotonic()
+        report = Report(mirror.name, destination.path)
         try:
             client = await self.client(account, stack)
-        except MirrorError as error:
-            report = Report(mirror.name, destination.path, error=error)
-        else:
             emit("info", Event.MIRROR_START, server_version=str(client.version))
             run = MirrorRun(
                 mirror=mirror,
@@ -108,11 +107,25 @@ class Session:
                 known=self.known,
                 options=self.options,
                 progress=self.progress,
+                nearby=self._nearby,
             )
             self.runs.append(run)
-            report = await run.run()
-        _tell_end(report, begun_s)
-        return report
+            report = run.report
+            await run.run()
+        except MirrorError as error:
+            report.error = error
+        finally:
+            self.reports.append(report)
+            _tell_end(report, begun_s)
+        self._remember_nearby(report, stack)
+
+    def _remember_nearby(self, report: Report, stack: AsyncExitStack) -> None:
+        """What lies there by now need not be downloaded for the destinations that follow."""
+        if report.error is None and not self.options.dry:
+            nearby = Nearby(Path(report.destination), INDEX)
+            stack.callback(self._nearby.remove, nearby)
+            stack.callback(nearby.close)
+            self._nearby.append(nearby)
 
 
 def _tell_end(report: Report, begun_s: float) -> None:
@@ -140,13 +153,12 @@ def _since_ms(begun_s: float) -> float:
 
 
 @contextmanager
-def told(run_id: str) -> Iterator[list[Report]]:
-    """Log the start and the end of a run; its reports are to be added to the list."""
+def told(run_id: str, reports: list[Report]) -> Iterator[None]:
+    """Log the start and the end of a run, with whatever is in `reports` by then."""
     begun_s = time.monotonic()
-    reports: list[Report] = []
     emit("info", Event.RUN_START, run_id=run_id, version=__version__)
     try:
-        yield reports
+        yield
     except BaseException as error:
         interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
         code = ExitCode.INTERRUPTED if interrupted else ExitCode.PARTIAL

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,7 @@ from mirror.errors import (
 from mirror.immich.client import Client, Original
 from mirror.immich.retry import tell_retry
 from mirror.index import Failure, Index
+from mirror.nearby import Nearby
 from mirror.threads import in_thread
 
 # Below this a body is read, hashed and written in one go; above, in pieces on a second thread.
@@ -68,6 +70,7 @@ class Received:
     sha1: bytes
     written: Written
     etag: str = ""
+    source: str = ""  # the file of another destination that it was copied from
     received_bytes: int = 0  # over the network, in this run
     duration_ms: float = 0.0
 
@@ -84,6 +87,7 @@ class _Partial:
         self.etag = ""
         self.size_bytes: int | None = None  # of the whole original, once the server said it
         self.received_bytes = 0  # over the network
+        self.source = ""
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -138,6 +142,7 @@ class Fetcher:
         *,
         min_free_bytes: int,
         now: datetime,
+        nearby: Sequence[Nearby] = (),
     ) -> None:
         """`now` is the server's clock, kept with what is damaged there."""
         self._client = client
@@ -146,6 +151,7 @@ class Fetcher:
         self._progress = progress
         self._min_free_bytes = min_free_bytes
         self._now = now
+        self._nearby = nearby
         self._leftovers = frozenset(folder.work_files(PARTIAL))
         self._promised: dict[str, int] = {}  # by asset id: bytes that are still to be written
 
@@ -174,6 +180,7 @@ class Fetcher:
             sha1=part.sha1,
             written=written,
             etag=part.etag,
+            source=part.source,
             received_bytes=part.received_bytes,
             duration_ms=round((time.monotonic() - begun_s) * 1000, 1),
         )
@@ -188,6 +195,8 @@ class Fetcher:
             if part.sha1 == wanted:
                 return
             await self._check_leftover(asset, part)
+        if wanted is not None and await in_thread(self._copy, wanted, asset, part):
+            return
         await self._receive(asset, name, part)
         if wanted not in {None, part.sha1}:
             # Once more from the start: a proxy or a resume may have mixed two files.
@@ -195,6 +204,27 @@ class Fetcher:
             await self._receive(asset, name, part)
         if wanted not in {None, part.sha1}:
             raise self._damaged(asset, name, part)
+
+    def _copy(self, wanted: bytes, asset: Asset, part: _Partial) -> bool:
+        """Take the bytes from another destination of this run, if they are there and right."""
+        for other in self._nearby:
+            path = other.find(wanted)
+            if path is None:
+                continue
+            part.restart()
+            try:
+                with path.open("rb") as file:
+                    self.check_space(asset, os.fstat(file.fileno()).st_size)
+                    while piece := file.read(_PIECE_BYTES):
+                        part.write(piece)
+            except OSError as error:
+                if error.filename is None:
+                    raise  # it was the writing that failed
+            if part.sha1 == wanted:
+                part.source, part.received_bytes = str(path), 0
+                return True
+            part.restart()
+        return False
 
     async def _check_leftover(self, asset: Asset, part: _Partial) -> None:
         """Restart what cannot be resumed; asking from the end of the file on is an error."""

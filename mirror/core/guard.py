@@ -51,7 +51,8 @@ def guard(
                 what="removals",
                 actions=removals,
                 reason=f"{len(removals)} assets are not listed any more",
-                way_through='this version removes nothing: set on_removed = "keep" for exit code 0',
+                way_through="none yet: this version removes nothing; with on_removed and"
+                ' on_unmatched = "keep" they stay without being held',
             )
         )
     replaced = tuple(action for action in plan.actions if action.displaces)

@@ -342,7 +342,7 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
     if row is None:
         yield found or _from_nearby(step, asset, disk)
     elif row.asset_id in disk.other:
-        yield from _with_other_bytes(step, found, disk.other[row.asset_id])
+        yield from _with_other_bytes(step, found, disk)
     elif row.asset_id in disk.missing:
         yield found or replace(step, reason=Reason.CHANGED if item.changed else Reason.LOST)
     elif item.changed:
@@ -355,8 +355,9 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
         yield replace(step, kind=Kind.ADOPT, reason=Reason.RENAMED)
 
 
-def _with_other_bytes(step: Action, found: Action | None, lying: Entry) -> Iterator[Action]:
+def _with_other_bytes(step: Action, found: Action | None, disk: Disk) -> Iterator[Action]:
     """Not our bytes at the row's path: displaced where the path is kept, left alone otherwise."""
+    lying = disk.other[step.asset_id]
     if found is not None and found.path == lying.path:
         yield found
         return
@@ -365,7 +366,9 @@ def _with_other_bytes(step: Action, found: Action | None, lying: Entry) -> Itera
         return
     if step.row is not None:
         yield _disown(step.row)
-    yield found or replace(step, reason=Reason.DRIFTED)
+    drifted = replace(step, reason=Reason.DRIFTED)
+    # Ours was perhaps parked by a move that was cut, and could not go back.
+    yield found or _from_quarantine(drifted, disk) or drifted
 
 
 def _with_new_bytes(step: Action, found: Action | None, row: Row) -> Iterator[Action]:
@@ -397,13 +400,20 @@ def _found(step: Action, item: Difference, disk: Disk) -> Action | None:
 
 def _from_nearby(step: Action, asset: Asset, disk: Disk) -> Action:
     """A new asset: out of quarantine, from elsewhere under the root, or from the server."""
+    kept = _from_quarantine(step, disk)
+    if kept is not None:
+        return replace(kept, reason=Reason.FOUND)
     wanted = checksum.content_sha1(asset)
-    if wanted is not None and wanted in disk.quarantined:
-        source = disk.quarantined[wanted]
-        return replace(step, kind=Kind.RESTORE, reason=Reason.FOUND, source=source)
     if wanted is not None and wanted in disk.copies:
         return replace(step, kind=Kind.COPY, reason=Reason.FOUND, source=disk.copies[wanted])
     return step
+
+
+def _from_quarantine(step: Action, disk: Disk) -> Action | None:
+    wanted = checksum.content_sha1(step.asset) if step.asset else None
+    if wanted is None or wanted not in disk.quarantined:
+        return None
+    return replace(step, kind=Kind.RESTORE, source=disk.quarantined[wanted])
 
 
 # -- rows that are not listed ----------------------------------------------------------------------

@@ -96,27 +96,36 @@ def _acquire_exclusively(path: Path) -> int:
     mine = path.with_name(f"{NAME}.{uuid.uuid4()}")
     mine.write_bytes(_holder())
     try:
-        while not _linked(mine, path):
+        while (descriptor := _taken(mine, path)) is None:
             if _is_alive(path):
                 raise _refused(path)
             _clear_away(path)
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return descriptor
     finally:
         mine.unlink()
 
 
-def _linked(mine: Path, path: Path) -> bool:
+def _taken(mine: Path, path: Path) -> int | None:
+    """The lock, under a descriptor; None when there is one already."""
+    # Not by the path: another run may have it aside for a moment, to look whose it is.
+    descriptor = os.open(mine, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.link(mine, path)
+    except OSError as error:
+        os.close(descriptor)
+        return None if isinstance(error, FileExistsError) else _created(path)
+    return descriptor
+
+
+def _created(path: Path) -> int | None:
+    """Where there are no links either: for a moment the lock has no name in it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o600)
     except FileExistsError:
-        return False
-    except OSError:  # no links here either: for a moment the lock has no name in it
-        try:
-            with path.open("xb") as file:
-                file.write(_holder())
-        except FileExistsError:
-            return False
-    return True
+        return None
+    os.pwrite(descriptor, _holder(), 0)
+    return descriptor
 
 
 def _clear_away(path: Path) -> None:
@@ -141,7 +150,9 @@ def _is_alive(path: Path) -> bool:
         return False
     except (OSError, ValueError, KeyError, TypeError):
         # Empty: left by an attempt with flock, of ours or of another run.
-        return path.exists() and path.stat().st_size > 0
+        with suppress(FileNotFoundError):
+            return path.stat().st_size > 0
+        return False
     return True
 
 
