@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.core.model import Entry, EntryKind
+from mirror.core.guard import Allowed
+from mirror.core.model import Entry, EntryKind, Row, RowState
 from mirror.core.report import Outcome
 from mirror.errors import ExitCode
 from mirror.index import Index
@@ -501,3 +502,56 @@ async def test_a_short_listing_removes_nothing(tmp_path: Path):
         run = await me.run()
         assert tree(me.root) == before
         assert "retained" not in counts(run)
+
+
+# -- videos that look like those cut out of a still ------------------------------------------------
+
+
+async def test_only_a_hidden_video_that_the_server_cut_out_is_left_out(tmp_path: Path):
+    library = photos(1)
+    stored = "/data/encoded-video/me/ab/cd/0-MP.mp4"
+    mine = library.upload("holiday-MP.mp4", content("mine"), taken_at=NOON)
+    mine.original_path = "/data/library/me/2020/holiday-MP.mp4"
+    clip = library.upload("clip.mp4", content("clip"), taken_at=NOON)
+    make_external(clip)
+    clip.original_path = "/external/encoded-video/clip.mp4"
+    shown = library.upload("shown.mp4", content("shown"), taken_at=NOON)
+    shown.original_path = stored
+    still = library.named("IMG_0000.jpg")
+    motion = library.upload("motion.mp4", content("motion"), taken_at=NOON, visibility="hidden")
+    motion.original_path = stored
+    library.link_live_photo(still.id, motion.id)
+    async with mirrored(tmp_path, library) as me:
+        await me.synced()
+        names = {path.rpartition("/")[2] for path in files(me.root)}
+        assert names == {"IMG_0000.jpg", "holiday-MP.mp4", "clip.mp4", "shown.mp4"}
+        await me.assert_settled()
+
+
+# -- a server that lists nothing -------------------------------------------------------------------
+
+
+def rows_of(me: Mirrored) -> list[Row]:
+    with Index(me.root / ".mirror/index.sqlite3", dry=True) as index:
+        return list(index.all_rows())
+
+
+async def test_an_empty_listing_over_files_that_are_here_waits_for_a_person(tmp_path: Path):
+    async with mirrored(tmp_path, photos(3)) as me:
+        await me.synced()
+        before, rows = tree(me.root), rows_of(me)
+        me.library.assets.clear()
+
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.HELD, describe(run)
+        assert counts(run) == {"held": 3}
+        assert [way for _, way in run.report.holds] == ["--allow-removed 3"]
+        assert rows_of(me) == rows
+        run = await me.run(allowed=Allowed(removed=2))
+        assert run.report.exit_code is ExitCode.HELD, describe(run)
+        assert rows_of(me) == rows
+
+        run = await me.synced(allowed=Allowed(removed=3))
+        assert counts(run) == {"retained": 3}
+        assert {row.state for row in rows_of(me)} == {RowState.RETAINED}
+        assert tree(me.root) == before

@@ -1,6 +1,7 @@
 """Whose folder it is, whether it is there, and who holds it."""
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -8,16 +9,19 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mirror.destinations import folder as folder_module
 from mirror.destinations.identity import Known
 from mirror.destinations.lock import locked
-from mirror.errors import ExitCode, LockedError
+from mirror.errors import ExitCode, LockedError, MirrorError
 from mirror.index import Index
 from mirror.run import MirrorRun
 from mirror.sandbox import sample_library
@@ -31,6 +35,7 @@ from tests.integration.mirroring import (
     empty,
     files,
     mirrored,
+    names_in,
     photos,
     tree,
     until,
@@ -375,6 +380,40 @@ def test_without_flock_only_a_dead_holder_is_put_away(
             assert json.loads(lock.read_text())["pid"] == os.getpid()
 
 
+def test_without_flock_a_lock_without_a_holder_holds_nobody_up(without_flock: Path):
+    lock = without_flock / ".mirror/lock"
+    lock.touch()
+    with locked(without_flock):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+    assert names_in(without_flock / ".mirror") == set()
+
+
+@pytest.mark.parametrize("left", ["nothing", "a dead lock"])
+def test_without_flock_one_of_two_runs_at_once_gets_the_lock(without_flock: Path, left: str):
+    lock = without_flock / ".mirror/lock"
+    with locked(without_flock):
+        dead = json.dumps(json.loads(lock.read_text()) | {"pid": 4_000_000})
+    for _ in range(50):
+        if left == "a dead lock":
+            lock.write_text(dead)
+        start, tried = threading.Barrier(2), threading.Barrier(2)
+
+        def run(start: threading.Barrier = start, tried: threading.Barrier = tried) -> str:
+            start.wait(20)
+            try:
+                with locked(without_flock):
+                    tried.wait(20)
+            except MirrorError as error:
+                tried.wait(20)
+                return error.code
+            return "held"
+
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(run) for _ in range(2)]
+            assert sorted(each.result() for each in both) == ["held", "locked"]
+        assert names_in(without_flock / ".mirror") == set()
+
+
 # -- rights and room -------------------------------------------------------------------------------
 
 
@@ -468,3 +507,66 @@ async def test_an_index_of_a_newer_version_is_left_alone(tmp_path: Path):
         with Index(me.root / ".mirror/index.sqlite3") as index:
             index._db.execute("UPDATE meta SET value = '99' WHERE name = 'version'")
         refused(await me.run(), "index")
+
+
+async def test_files_that_come_together_leave_the_room_that_is_to_be_kept(tmp_path: Path):
+    size_bytes, kept_bytes = 6 << 20, 8 << 20
+    with mounted(tmp_path / "disk", "-o", "size=24m"):
+        async with mirrored(tmp_path / "disk", photos(4, size_bytes)) as me:
+            me.destination = {"min_free_bytes": kept_bytes}
+            stalled = Stalled(after_bytes=1000)
+            me.sandbox.faults.add(stalled, path="*/original")
+            async with me.ready() as run:
+                task = asyncio.create_task(run.run())
+                await until(lambda: task.done() or me.originals().total() == 4)
+                stalled.released.set()
+                await task
+            refused(run, "no-space")
+            disk = os.statvfs(tmp_path / "disk")
+            assert disk.f_bavail * disk.f_frsize >= kept_bytes
+
+
+# -- names that the file system does not take ------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL])
+async def test_a_name_that_the_file_system_refuses_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    """As eCryptfs refuses more than 143 bytes, and ZFS with utf8only what is no UTF-8."""
+    refuse_long_names(monkeypatch, number)
+    library = photos(3)
+    bad = library.upload("x" * 200 + ".jpg", content("bad"), taken_at=NOON)
+    async with mirrored(tmp_path, library) as me:
+        for _ in range(2):
+            run = await me.run()
+            assert run.report.error is None, describe(run)
+            assert [failed.error.code for failed in run.report.failures] == ["conflict"]
+            assert len(files(me.root)) == 3
+        library.rename(bad.id, "short.jpg")
+        me.sandbox.requests.clear()
+        await me.synced()
+        assert me.originals() == {}
+        assert (me.root / "2020/06/15/short.jpg").read_bytes() == content("bad")
+        library.rename(bad.id, "y" * 200 + ".jpg")
+        run = await me.run()
+        assert [failed.error.code for failed in run.report.failures] == ["conflict"]
+        assert (me.root / "2020/06/15/short.jpg").read_bytes() == content("bad")
+        library.delete(bad.id)
+        await me.synced()
+
+
+def refuse_long_names(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """What the kernel says on such a file system, of which there is none here."""
+
+    def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def checked(*args: Any, **named: Any) -> Any:
+            if any(isinstance(arg, str) and len(Path(arg).name) > 143 for arg in args):
+                raise OSError(number, os.strerror(number))
+            return call(*args, **named)
+
+        return checked
+
+    monkeypatch.setattr(folder_module, "_renameat2", None)
+    for name in ("stat", "open", "link", "rename", "replace", "mkdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))

@@ -175,3 +175,47 @@ async def test_run_after_run_dies_and_the_last_one_finishes(tmp_path: Path):
         in_flight = 4  # when it died: as many as there are workers at first
         assert me.originals().total() <= PHOTOS + 4 * in_flight
         await assert_finished(me, expected)
+
+
+# -- paths that are in each other's way ------------------------------------------------------------
+
+
+@at([1, 2, 4], last=8)
+async def test_a_run_dies_while_files_become_folders_of_their_names(tmp_path: Path, step: int):
+    library = photos(3)
+    async with mirrored(tmp_path, library, known=None) as me:
+        me.layout("{filename}")
+        await me.synced()
+        me.layout("{filename}/{id8}.{ext}")
+        expected = {
+            f"{asset.original_file_name}/{asset.id[-8:]}.jpg": asset.content.sha1
+            for asset in library.own()
+        }
+        me.sandbox.requests.clear()
+        await killed(me, step, "rename")
+        await me.run()
+        assert me.originals() == {}
+        await assert_finished(me, expected)
+
+
+async def test_a_parked_file_that_cannot_get_anywhere_is_found_by_the_next_run(tmp_path: Path):
+    library = photos(2)
+    async with mirrored(tmp_path, library, known=None) as me:
+        await me.synced()
+        first, second = (library.named(f"IMG_000{number}.jpg") for number in range(2))
+        library.rename(first.id, second.original_file_name)
+        library.rename(second.id, "IMG_0000.jpg")
+        me.sandbox.requests.clear()
+        await killed(me, 2, "rename")
+        (parked,) = (me.root / ".mirror/moving").iterdir()
+        old = "IMG_0000.jpg" if parked.name == first.id else "IMG_0001.jpg"
+        saved = me.root / "2020/06/15" / old
+        saved.write_bytes(b"saved by somebody")
+
+        await me.synced()
+        assert me.originals() == {}
+        assert saved.read_bytes() == b"saved by somebody"
+        arrived = [sha1_of(saved.read_bytes()), *contents(wanted(library))]
+        assert sorted(files(me.root).values()) == sorted(arrived)
+        assert list((me.root / ".mirror/moving").iterdir()) == []
+        await me.assert_settled()

@@ -1,6 +1,7 @@
 """First runs, second runs, and that nothing is touched which need not be."""
 
 import asyncio
+import itertools
 import os
 import re
 import shutil
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from mirror.core.layout import fold
-from mirror.core.model import Mirror, NameRules
-from mirror.sandbox import Library, load_library
+from mirror.core.model import Choice, Filter, Mirror, NameRules
+from mirror.destinations.identity import Known
+from mirror.sandbox import Library, Sandbox, load_library
 from mirror.sandbox.content import Filler
+from mirror.sandbox.server import Request
 from tests.integration.mirroring import (
     NOON,
     Mirrored,
@@ -262,3 +265,40 @@ async def test_a_run_that_was_killed_before_its_list_of_checksums_is_followed_by
         await me.synced()
         assert await checked_by_coreutils(me.root) == 5
         await me.assert_settled()
+
+
+async def test_what_is_uploaded_into_an_excluded_album_during_the_walk_stays_out(tmp_path: Path):
+    library = photos(3)
+    private = library.make_album("Private", [library.named("IMG_0000.jpg").id])
+    numbers = itertools.count()
+
+    def upload(request: Request) -> None:
+        """Whatever was just listed, it is outdated at once."""
+        if request.original_of is None:
+            secret = library.upload(f"secret{(number := next(numbers))}.jpg", content(f"s{number}"))
+            secret.file_created_at = NOON
+            library.add_to_album(private.id, secret.id)
+
+    async with Sandbox(library, on_request=upload) as sandbox:
+        me = Mirrored(sandbox, tmp_path / "tree", Known(tmp_path / "state"))
+        exclude = (Filter(albums=Choice((private.id,))),)
+        me.mirror = replace(me.mirror, exclude=exclude)
+        await me.synced()
+        assert next(numbers) > 3
+        assert {Path(path).name for path in files(me.root)} == {"IMG_0001.jpg", "IMG_0002.jpg"}
+
+
+async def test_what_is_uploaded_during_the_walk_arrives_if_nothing_excludes_it(tmp_path: Path):
+    library = photos(3)
+    private = library.make_album("Private", [library.named("IMG_0000.jpg").id])
+
+    def upload(request: Request) -> None:
+        if request.path.startswith("/api/search"):
+            library.upload("late.jpg", content("late"), taken_at=NOON)
+
+    async with Sandbox(library, on_request=upload) as sandbox:
+        me = Mirrored(sandbox, tmp_path / "tree", Known(tmp_path / "state"))
+        me.mirror = replace(me.mirror, exclude=(Filter(albums=Choice((private.id,))),))
+        await me.synced()
+        await me.synced()
+        assert "2020/06/15/late.jpg" in files(me.root)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,7 @@ from tests.integration.mirroring import (
     mirrored,
     no_wait,
     photos,
+    sha1_of,
     tree,
     until,
 )
@@ -510,3 +511,173 @@ async def test_a_copy_needs_room_too(tmp_path: Path):
         assert run.report.error is not None
         assert run.report.error.code == "no-space"
         assert tree(me.root).keys() == before.keys()
+
+
+# -- damaged twice ---------------------------------------------------------------------------------
+
+
+async def damaged(me: Mirrored) -> StoredAsset:
+    """The one asset, whose original came damaged twice in a first run; all is well again."""
+    me.sandbox.faults.add(Corrupted(), path="*/original", method="GET", times=2)
+    assert failed_codes(await me.run()) == ["checksum-mismatch"]
+    me.sandbox.faults.clear()
+    me.sandbox.requests.clear()
+    return the_one(me)
+
+
+async def test_an_original_that_came_damaged_is_tried_again_after_seven_days(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        begun_at = datetime.now(UTC)
+        me.library.clock = lambda: begun_at
+        await damaged(me)
+
+        me.library.clock = lambda: begun_at + timedelta(days=6, hours=23)
+        run = await me.run()
+        assert (run.report.exit_code, counts(run)) == (ExitCode.OK, {"known": 1})
+        assert me.originals() == {}
+
+        me.library.clock = lambda: begun_at + timedelta(days=7, hours=1)
+        run = await me.synced()
+        assert counts(run) == {"downloaded": 1}
+        assert list(files(me.root).values()) == [the_one(me).content.sha1]
+        await me.assert_settled()
+
+
+async def test_an_original_that_came_damaged_is_tried_again_under_another_etag(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        asset = await damaged(me)
+        asset.file_modified_at += timedelta(seconds=1)
+        assert counts(await me.synced()) == {"downloaded": 1}
+        await me.assert_settled()
+
+
+async def test_the_right_bytes_of_a_damaged_original_are_adopted_where_they_were_laid(
+    tmp_path: Path,
+):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await damaged(me)
+        path = me.root / "2020/06/15/IMG_0000.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content(0))
+        assert counts(await me.synced()) == {"adopted": 1}
+        assert me.originals() == {}
+        await me.assert_settled()
+
+
+# -- resumed, where no checksum would tell ---------------------------------------------------------
+
+
+@pytest.fixture
+async def external(tmp_path: Path) -> AsyncIterator[Mirrored]:
+    """One long video of an external library."""
+    library = empty()
+    make_external(library.upload("long.mp4", content("long", BIG), taken_at=NOON))
+    async with mirrored(tmp_path, library) as me:
+        yield me
+
+
+async def test_the_rest_of_another_file_is_not_appended(external: Mirrored):
+    """From a server or proxy that does not know If-Range."""
+    start = 2 * SMALL_BYTES
+    headers = {
+        "Content-Type": "video/mp4",
+        "Content-Range": f"bytes {start}-{BIG - 1}/{BIG}",
+        "ETag": 'W/"1-1"',
+    }
+    rest = Answered(206, content("other", BIG)[start:], headers)
+    external.sandbox.faults.add(Truncated(start), path="*/original", method="GET", times=1)
+    external.sandbox.faults.add(rest, path="*/original", method="GET", skip=1, times=1)
+    await external.synced()
+    assert [status for status, _, _ in sent(external)] == [200, 206, 200]
+    assert list(files(external.root).values()) == [the_one(external).content.sha1]
+    await external.assert_settled()
+
+
+@pytest.mark.parametrize("kept_bytes", [2 * SMALL_BYTES, BIG], ids=["a part", "all of it"])
+async def test_a_leftover_is_not_resumed_where_nothing_would_show_its_damage(
+    external: Mirrored, kept_bytes: int
+):
+    """After a power cut a file may have its size and yet hold zeros."""
+    kept = content("long", BIG)[:kept_bytes]
+    leave(external, kept[:SMALL_BYTES] + bytes(1000) + kept[SMALL_BYTES + 1000 :])
+    await external.synced()
+    assert [(status, asked) for status, asked, _ in sent(external)] == [(200, None)]
+    assert list(files(external.root).values()) == [the_one(external).content.sha1]
+    await external.assert_settled()
+
+
+async def test_a_line_that_breaks_and_knows_no_ranges_is_given_up(big: Mirrored):
+    asset = the_one(big)
+    tag = etag(asset.content, asset.file_modified_at)
+    whole = Answered(200, content("long", BIG), {"Content-Type": "video/mp4", "ETag": tag})
+    breaks = 20
+    big.sandbox.faults.add(whole, path="*/original", method="GET")
+    for number in range(breaks):
+        after_bytes = SMALL_BYTES * (1 + number % 2) + 5
+        big.sandbox.faults.add(
+            Truncated(after_bytes), path="*/original", method="GET", skip=number, times=1
+        )
+    big.retry = RetryPolicy(attempts=3, sleep=no_wait)
+    run = await big.run()
+    assert failed_codes(run) == ["transfer"]
+    assert len(sent(big)) < 10
+
+
+# -- one original's own refusals -------------------------------------------------------------------
+
+
+async def test_a_forbidden_original_fails_alone_unless_a_permission_is_missing(tmp_path: Path):
+    """A proxy's firewall, which does not like one file."""
+    blocked = Answered(403, b"<html>blocked</html>", {"Content-Type": "text/html"})
+    async with mirrored(tmp_path, photos(6)) as me:
+        asset = me.library.named("IMG_0000.jpg")
+        me.sandbox.faults.add(blocked, asset_id=asset.id, path="*/original")
+        run = await me.run()
+        assert run.report.error is None, describe(run)
+        assert run.report.exit_code is ExitCode.PARTIAL
+        assert counts(run) == {"downloaded": 5, "failed": 1}
+        me.sandbox.faults.clear()
+        await me.synced()
+        await me.assert_settled()
+
+
+@pytest.mark.parametrize("method", ["HEAD", None], ids=["HEAD alone", "HEAD and GET"])
+async def test_a_lasting_bad_gateway_for_one_external_original_fails_it_alone(
+    tmp_path: Path, method: str | None
+):
+    library = photos(1)
+    asset = library.upload("external.jpg", content("external"), taken_at=NOON)
+    make_external(asset)
+    async with mirrored(tmp_path, library) as me:
+        await me.synced()
+        asset.file_modified_at += timedelta(days=1)
+        library.touch(asset)
+        library.upload("new.jpg", content("new"), taken_at=NOON)
+        me.sandbox.faults.add(bad_gateway(), asset_id=asset.id, path="*/original", method=method)
+        run = await me.run()
+        assert run.report.error is None, describe(run)
+        assert "2020/06/15/new.jpg" in files(me.root)
+        assert len(files(me.root)) == 3
+        assert counts(run).get("failed", 0) == (0 if method else 1)
+        me.sandbox.faults.clear()
+        await me.synced()
+        await me.assert_settled()
+
+
+# -- a partial file that has its final name too ----------------------------------------------------
+
+
+async def test_a_partial_file_with_a_second_name_is_never_written_through(big: Mirrored):
+    """Where renames are links, a kill can leave both names; then somebody edits the file."""
+    left = leave(big, content("long", BIG))
+    path = big.root / "2020/06/15/long.mp4"
+    path.parent.mkdir(parents=True)
+    path.hardlink_to(left)
+    with path.open("r+b") as file:
+        file.write(b"MY EDIT")
+    mine = path.read_bytes()
+    await big.synced()
+    assert path.read_bytes() == mine
+    assert sorted(files(big.root).values()) == sorted([sha1_of(mine), the_one(big).content.sha1])
+    assert path.stat().st_nlink == 1
+    await big.assert_settled()

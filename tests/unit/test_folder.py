@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mirror.core.model import Entry, EntryKind
 from mirror.destinations import folder as folder_module
 from mirror.destinations.folder import Folder, finish_partial, partial
-from mirror.errors import NotOursError, UnwritableError
+from mirror.errors import ExitCode, NotOursError, UnwritableError
 
 
 @pytest.fixture
@@ -306,3 +306,23 @@ def test_one_of_our_own_files_is_replaced_whole(root: Path, folder: Folder):
         folder.write_state("x.json", failing())
     assert folder.read_state("x.json") == b"new!"
     assert (root / ".mirror").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_root_that_was_replaced_is_no_empty_folder(root: Path, folder: Folder):
+    put(root, "a")
+    root.rename(root.with_name("away"))
+    root.mkdir()
+    with pytest.raises(UnwritableError, match="another folder than when the run began") as refused:
+        list(folder.scan())
+    assert refused.value.exit_code is ExitCode.DESTINATION
+
+
+def test_a_root_that_goes_during_the_scan_is_no_short_folder(root: Path, folder: Folder):
+    put(root, "a")
+    put(root, "b")
+    found = folder.scan()
+    assert next(found)[0] == b"a"
+    root.rename(root.with_name("away"))
+    root.mkdir()
+    with pytest.raises(UnwritableError, match="another folder"):
+        list(found)

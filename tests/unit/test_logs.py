@@ -1,0 +1,65 @@
+"""Where log lines go, and that a run does not stop where they cannot."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from mirror import logs
+from mirror.events import Event, emit
+from mirror.logs import LogFile
+
+FULL = Path("/dev/full")
+
+
+class HungUp(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[LogFile]:
+    file = LogFile(path)
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file._file.close()
+
+
+@pytest.mark.parametrize("stream", [HungUp, closed])
+def test_a_stream_that_takes_no_lines_stops_nothing(stream: Callable[[], io.StringIO]):
+    logs.configure(json_lines=True, level="info", stream=stream())
+    emit("info", Event.LISTING_INCOMPLETE, reason="one")
+    emit("info", Event.LISTING_INCOMPLETE, reason="two")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+def test_a_log_file_on_a_full_disk_stops_nothing():
+    with log_file(FULL) as file:
+        file.write("one")
+        file.write("two")
+
+
+def test_a_log_file_whose_folder_went_is_written_again_when_it_is_back(tmp_path: Path):
+    path = tmp_path / "logs/mirror.jsonl"
+    with log_file(path) as file:
+        file.write("one")
+        path.unlink()
+        path.parent.rmdir()
+        file.write("two")
+        file.write("three")
+        path.parent.mkdir()
+        path.touch()  # as logrotate does
+        file.write("four")
+    assert path.read_text() == "four\n"
