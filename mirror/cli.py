@@ -43,6 +43,30 @@ _T = TypeVar("_T")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Never raises what a user should not see."""
+    _replace_closed_streams()
+    try:
+        return _one_command(argv)
+    finally:
+        _let_go_of_stderr()
+
+
+def _replace_closed_streams() -> None:
+    """What the caller closed (`2>&-`) takes nothing, and lends its number to no other file."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (for good)
+            setattr(sys, name, nowhere)
+
+
+def _let_go_of_stderr() -> None:
+    """Where nobody takes the last lines, Python would end with an exit code of its own."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def _one_command(argv: Sequence[str] | None) -> int:
     parser = _parser()
     argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)

@@ -1,8 +1,11 @@
 """Bad input gets what, why and what to do, its exit code, and no traceback."""
 
+import asyncio
 import os
 import re
 import socket
+import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from aiohttp import web
 from mirror.sandbox import Sandbox, sample_library
 from mirror.sandbox.faults import Answered
 from tests.integration.command import Ended, mirror, write_profile
+
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -314,3 +319,21 @@ async def test_a_dead_server(tmp_path: Path) -> None:
     write_profile(tmp_path, url, "key-key-key")
 
     refused(await mirror(tmp_path, "sync", "family"), 3, "server-unreachable", url)
+
+
+@pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full"])
+async def test_a_run_does_not_need_anybody_to_tell(
+    sandbox: Sandbox, tmp_path: Path, redirected: str
+) -> None:
+    write_profile(tmp_path, sandbox.url, sandbox.api_keys["minimum"])
+    process = await asyncio.create_subprocess_shell(
+        f"exec {sys.executable} -m mirror sync family --log-format json {redirected}",
+        stdout=DEVNULL,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)},
+    )
+
+    assert await process.wait() == 0
+    assert (await mirror(tmp_path, "sync", "family")).events("run.end")[0]["counts"] == {
+        "unchanged": len(photos(tmp_path))
+    }
