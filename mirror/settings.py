@@ -25,20 +25,18 @@ _UserPath = Annotated[Path, AfterValidator(_expanded)]
 class GlobalSettings(BaseSettings):
     """The knobs that are not a profile's, and those of a profile that may be set from outside."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="MIRROR_", env_ignore_empty=True, use_attribute_docstrings=True, frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="MIRROR_", env_ignore_empty=True, frozen=True)
 
+    # The folder that is looked in first.
     profiles: _UserPath | None = None
-    """The folder that is looked in first."""
+    # auto: text on a terminal, else JSON lines.
     log_format: Literal["auto", "json", "text"] = "auto"
-    """auto: text on a terminal, else JSON lines."""
+    # Where log lines go besides stderr.
     log_file: _UserPath | None = None
-    """Where log lines go besides stderr."""
+    # Most originals downloaded at once, above what profiles say.
     transfers: Transfers | None = None
-    """Most originals downloaded at once, above what profiles say."""
+    # Free space in bytes that is never used up, above what profiles say.
     min_free: Size | None = None
-    """Free space in bytes that is never used up, above what profiles say."""
 
 
 def global_settings(**given: Any) -> GlobalSettings:  # noqa: ANN401 (as argparse has them)

@@ -195,7 +195,7 @@ class Fetcher:
             if part.sha1 == wanted:
                 return
             await self._check_leftover(asset, part)
-        if wanted is not None and await in_thread(self._copy, wanted, asset, part):
+        if wanted and self._nearby and await in_thread(self._copy, wanted, asset, part):
             return
         await self._receive(asset, name, part)
         if wanted not in {None, part.sha1}:
