@@ -195,7 +195,7 @@ class Fetcher:
             if part.sha1 == wanted:
                 return
             await self._check_leftover(asset, part)
-        if wanted and self._nearby and await in_thread(self._copy, wanted, asset, part):
+        if wanted is not None and self._nearby and await self._is_nearby(wanted, asset, part):
             return
         await self._receive(asset, name, part)
         if wanted not in {None, part.sha1}:
@@ -204,6 +204,9 @@ class Fetcher:
             await self._receive(asset, name, part)
         if wanted not in {None, part.sha1}:
             raise self._damaged(asset, name, part)
+
+    async def _is_nearby(self, wanted: bytes, asset: Asset, part: _Partial) -> bool:
+        return await in_thread(self._copy, wanted, asset, part)
 
     def _copy(self, wanted: bytes, asset: Asset, part: _Partial) -> bool:
         """Take the bytes from another destination of this run, if they are there and right."""
