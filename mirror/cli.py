@@ -296,6 +296,7 @@ def _settings(args: argparse.Namespace, *, tells_files: bool = True) -> "GlobalS
     logs.configure(
         json_lines=json_lines,
         level="warning" if args.quiet else level,
+        summary=not args.quiet and not args.verbose,
         log_file=settings.log_file,
     )
     return settings

@@ -15,6 +15,8 @@ from mirror.errors import UsageError
 from mirror.events import SCHEMA_VERSION
 
 _ENCODER: Final = json.JSONEncoder(default=str)
+# A person reads these again, and better, when the command ends.
+_SUMMARISED: Final = frozenset({"mirror.end", "asset.failed", "plan.held", "listing.incomplete"})
 _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -35,6 +37,7 @@ class _Lines:
 @dataclass(slots=True)
 class _Form:
     json_lines: bool = False
+    file: "LogFile | None" = None
 
 
 _form = _Form()
@@ -72,6 +75,11 @@ class LogFile:
             self._file.write(line + "\n")
             self._file.flush()
 
+    def close(self) -> None:
+        """Let go of it."""
+        with suppress(OSError):
+            self._file.close()
+
 
 def configure(
     *,
@@ -79,17 +87,21 @@ def configure(
     level: str,
     log_file: Path | None = None,
     stream: TextIO | None = None,
+    summary: bool = False,
 ) -> None:
     """Send lines of `level` and above to `stream` (stderr).
 
-    A `log_file` gets JSON lines as well, from "info" on, whatever a person wants to see.
+    A `log_file` gets JSON lines as well, from "info" on, whatever a person wants to see. With a
+    `summary` to come, text leaves out what that will tell.
 
     Raises:
         UsageError: the file cannot be written.
     """
     _form.json_lines = json_lines
     out = stream or sys.stderr
-    file = LogFile(log_file) if log_file else None
+    if _form.file is not None:
+        _form.file.close()
+    file = _form.file = LogFile(log_file) if log_file else None
 
     lowest = _LEVELS[level] if file is None else min(_LEVELS[level], _LEVELS["info"])
 
@@ -97,7 +109,8 @@ def configure(
         line = _ENCODER.encode(event)
         if file is not None:
             file.write(line)
-        if _LEVELS[event["level"]] < _LEVELS[level]:
+        told = summary and not json_lines and event["event"] in _SUMMARISED
+        if told or _LEVELS[event["level"]] < _LEVELS[level]:
             raise structlog.DropEvent
         return line if json_lines else _sentence(event)
 
@@ -125,6 +138,8 @@ def _sentence(event: Mapping[str, Any]) -> str:
     """A line for a person: the path first, then what is said of it."""
     known = ("path", "from_path", "reason", "error.message", "error.hint", "way_through")
     told = [printable(str(event[name])) for name in known if event.get(name)]
+    if "wait_s" in event:
+        told.append(f"again in {event['wait_s']} s")
     sign = {"warning": "warning: ", "error": "error: "}.get(str(event["level"]), "")
     return f"{sign}{event['event']}: {' | '.join(told)}" if told else f"{sign}{event['event']}"
 

@@ -63,3 +63,17 @@ def test_a_log_file_whose_folder_went_is_written_again_when_it_is_back(tmp_path:
         path.touch()  # as logrotate does
         file.write("four")
     assert path.read_text() == "four\n"
+
+
+def test_what_the_summary_tells_is_not_said_twice_to_a_person_and_never_kept_from_a_file(
+    tmp_path: Path,
+) -> None:
+    out, file = io.StringIO(), tmp_path / "log"
+    logs.configure(json_lines=False, level="warning", log_file=file, stream=out, summary=True)
+
+    emit("error", Event.ASSET_FAILED, path="a.jpg", error_message="gone")
+    emit("warning", Event.NAME_VANISHED, reason="no such album")
+
+    assert out.getvalue() == "warning: name.vanished: no such album\n"
+    assert "asset.failed" in file.read_text()
+    logs.configure(json_lines=False, level="warning", stream=out)  # lets go of the file
