@@ -68,11 +68,6 @@ class Listing:
         self._live = _LivePhotos(selection.live_photos)
 
     @property
-    def excluded(self) -> frozenset[str]:
-        """Ids that an exclusion keeps out."""
-        return frozenset(self._excluded)
-
-    @property
     def server_date(self) -> datetime:
         """The server's clock at the first answer, aware UTC."""
         if self._server_date is None:
