@@ -135,6 +135,8 @@ def _sync(args: argparse.Namespace) -> ExitCode:
     elif not args.quiet:
         _print_lines(line for report in reports for line in render.report_text(report))
     for report in reports:
+        if isinstance(report.error, InterruptedRunError):
+            continue  # said once, of the whole command
         if isinstance(report.error, InternalError):
             _complain(report.error)
         elif report.error is not None and not logs.are_json():
