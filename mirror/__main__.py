@@ -2,7 +2,7 @@
 
 import sys
 
-from mirror.cli import main
+from mirror.cli.main import main
 
 __all__ = ["main"]
 

@@ -13,7 +13,7 @@ import structlog
 
 from mirror import demo as demo_module
 from mirror import logs
-from mirror.cli import main
+from mirror.cli.main import main
 from mirror.core.report import Outcome, Report
 from mirror.demo import OWN_COPY, OWN_PROFILE, OWN_SYNC, DemoError, _check_only, _Synced, demo
 from mirror.destinations.lock import locked

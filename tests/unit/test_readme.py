@@ -1,15 +1,30 @@
 """The README promises nothing that is not there, and names all that is."""
 
+import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mirror import cli, errors
+from mirror import errors
+from mirror.cli.main import make_parser
 from mirror.errors import ExitCode, MirrorError
 
 _PROJECT = Path(__file__).parents[2]
 _README = (_PROJECT / "README.md").read_text()
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Every command, those of a group by their own name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                deeper = list(_commands(command))
+                yield from deeper or [name]
+
+
+_COMMANDS = list(_commands(make_parser()))
 
 
 def _subclasses(of: type[MirrorError]) -> list[type[MirrorError]]:
@@ -36,14 +51,14 @@ def test_the_order_of_codes_is_the_programs() -> None:
     assert [int(code) for code in order.split(", ")] == wanted
 
 
-@pytest.mark.parametrize("command", cli._HELP)
+@pytest.mark.parametrize("command", _COMMANDS)
 def test_every_command_is_mentioned(command: str) -> None:
     assert re.search(rf"`(mirror )?(profile )?{command}[ `]", _README)
 
 
 def test_no_command_is_mentioned_that_does_not_exist() -> None:
     mentioned = set(re.findall(r"`mirror (\w+)", _README))
-    assert mentioned <= {*cli._HELP, "profile"}
+    assert mentioned <= {*_COMMANDS, "profile"}
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)", _README))

@@ -1,0 +1,98 @@
+"""profile show, check and schema; events."""
+
+import argparse
+import json
+
+from rich_argparse import RawDescriptionRichHelpFormatter
+
+from mirror.cli.arguments import Commands, Help, add_common, add_lookup, command
+from mirror.cli.shared import settings_of
+from mirror.errors import ExitCode
+
+
+def add(commands: Commands) -> None:
+    """The commands of this module."""
+    _add_profile(commands)
+    _add_events(commands)
+
+
+def _add_profile(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "profile",
+        help="show and check profiles",
+        description="Show and check profiles.",
+        epilog="example:\n  mirror profile check family",
+        formatter_class=RawDescriptionRichHelpFormatter,
+    )
+    actions = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, prog=parser.prog
+    )
+    show = command(
+        actions,
+        "show",
+        _profile_show,
+        Help("print the effective profile as TOML, secrets masked", "mirror profile show family"),
+    )
+    check = command(
+        actions,
+        "check",
+        _profile_check,
+        Help(
+            "check a profile, and report every problem at once",
+            "mirror profile check ./family.toml",
+        ),
+    )
+    for action in (show, check):
+        action.add_argument("profile", metavar="PROFILE", help="a name, or a path")
+        add_lookup(action)
+        add_common(action)
+    command(
+        actions,
+        "schema",
+        _profile_schema,
+        Help(
+            "print the JSON Schema of a profile, for editors",
+            "mirror profile schema > mirror.schema.json",
+        ),
+    )
+
+
+def _add_events(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "events",
+        _events,
+        Help("print the JSON Schema of a log line", "mirror events --schema > events.schema.json"),
+    )
+    parser.add_argument("--schema", action="store_true", required=True, help="the only choice")
+
+
+def _profile_show(args: argparse.Namespace) -> ExitCode:
+    from mirror import choose
+    from mirror.profile.loading import show_profile
+
+    print(show_profile(choose.chosen(args.profile, (), settings_of(args)).profile), end="")
+    return ExitCode.OK
+
+
+def _profile_check(args: argparse.Namespace) -> ExitCode:
+    from mirror import choose
+
+    profile = choose.chosen(args.profile, (), settings_of(args)).profile
+    mirrors = ", ".join(mirror.name for mirror in profile.mirrors)
+    print(f"{profile.path}: in order; accounts: {', '.join(profile.accounts)}; mirrors: {mirrors}")
+    return ExitCode.OK
+
+
+def _profile_schema(_: argparse.Namespace) -> ExitCode:
+    from mirror.profile.text import profile_schema
+
+    print(json.dumps(profile_schema(), indent=1))
+    return ExitCode.OK
+
+
+def _events(_: argparse.Namespace) -> ExitCode:
+    from mirror.events import schema
+
+    print(json.dumps(schema(), indent=1))
+    return ExitCode.OK
