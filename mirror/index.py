@@ -26,13 +26,13 @@ from mirror.core.layout import NAME_RULES_VERSION, fold
 from mirror.core.model import Entry, Row, RowState
 from mirror.errors import DestinationError, IndexBrokenError, NoSpaceError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _BATCH: Final = 500  # SQLite's default limit of variables is far above
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ROW_COLUMNS: Final = (
     "asset_id, owner_id, checksum, base, path, key, state, sha1, size_bytes, mtime_ns, etag,"
-    " file_modified_us, reason, uploaded_us, still_id, verified_us"
+    " file_modified_us, reason, uploaded_us, still_id, verified_us, seen_trashed_us"
 )
 _ROW_TYPES: Final = """
     asset_id TEXT PRIMARY KEY,
@@ -50,7 +50,21 @@ _ROW_TYPES: Final = """
     reason TEXT NOT NULL,
     uploaded_us INTEGER,
     still_id TEXT NOT NULL,
-    verified_us INTEGER
+    verified_us INTEGER,
+    seen_trashed_us INTEGER
+"""
+_QUARANTINE_COLUMNS: Final = (
+    "path, asset_id, original_path, sha1, size_bytes, reason, quarantined_us, days"
+)
+_QUARANTINE_TYPES: Final = """
+    path BLOB PRIMARY KEY,
+    asset_id TEXT NOT NULL,
+    original_path BLOB NOT NULL,
+    sha1 BLOB,
+    size_bytes INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    quarantined_us INTEGER NOT NULL,
+    days INTEGER
 """
 _SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -71,11 +85,20 @@ CREATE TABLE foreign_hash (
 CREATE TABLE pin (
     kind TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (kind, name)
 ) WITHOUT ROWID;
-CREATE TABLE quarantine (
-    path BLOB PRIMARY KEY, original_path BLOB NOT NULL, sha1 BLOB, size_bytes INTEGER NOT NULL,
-    reason TEXT NOT NULL, quarantined_at TEXT NOT NULL
-) WITHOUT ROWID;
+CREATE TABLE quarantine ({_QUARANTINE_TYPES}) WITHOUT ROWID;
 """
+# From the version before to the one that is the key.
+_MIGRATIONS: Final[Mapping[int, tuple[str, ...]]] = {
+    2: (
+        "ALTER TABLE asset ADD COLUMN seen_trashed_us INTEGER",
+        "ALTER TABLE pending ADD COLUMN seen_trashed_us INTEGER",
+        "ALTER TABLE quarantine RENAME TO quarantine_1",
+        f"CREATE TABLE quarantine ({_QUARANTINE_TYPES}) WITHOUT ROWID",
+        """INSERT INTO quarantine SELECT path, '', original_path, sha1, size_bytes, reason,
+        CAST(strftime('%s', quarantined_at) AS INTEGER) * 1000000, NULL FROM quarantine_1""",
+        "DROP TABLE quarantine_1",
+    ),
+}
 
 _ID: Final = 0  # where in a row's values
 _KEY: Final = 5
@@ -106,11 +129,13 @@ class Quarantined:
     """A file that was set aside, and when by our own record: a file's time says nothing of that."""
 
     path: str
+    asset_id: str  # empty: not known
     original_path: str
     sha1: bytes | None
     size_bytes: int
     reason: str
-    quarantined_at: str  # RFC 3339, UTC
+    quarantined_at: datetime  # by the server's clock, where a run could ask it
+    days: int | None = None  # how long it waits at most; None: as the destination says
 
 
 class Index:
@@ -123,6 +148,7 @@ class Index:
             IndexBrokenError: it cannot be read, or a newer version wrote it.
         """
         self._path = path
+        self._dry = dry
         self._lock = threading.RLock()
         self._depth = 0
         self._streams: WeakSet[sqlite3.Cursor] = WeakSet()
@@ -246,12 +272,20 @@ class Index:
 
     def quarantined(self) -> Iterator[Quarantined]:
         """Every file in quarantine, oldest first."""
-        query = (
-            "SELECT path, original_path, sha1, size_bytes, reason, quarantined_at FROM quarantine"
-            " ORDER BY quarantined_at, path"
-        )
-        for path, original_path, *rest in self._stream(query):
-            yield Quarantined(_text(path), _text(original_path), *rest)
+        query = f"SELECT {_QUARANTINE_COLUMNS} FROM quarantine ORDER BY quarantined_us, path"
+        for path, asset_id, original_path, sha1, size_bytes, reason, at_us, days in self._stream(
+            query
+        ):
+            yield Quarantined(
+                _text(path), asset_id, _text(original_path), sha1, size_bytes, reason,
+                _at(at_us), days,
+            )  # fmt: skip
+
+    def note(self, name: str) -> str:
+        """What was remembered under a name, or an empty string."""
+        query = "SELECT value FROM meta WHERE name = ?"
+        found: tuple[str] | None = self._db.execute(query, (name,)).fetchone()
+        return found[0] if found else ""
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -367,10 +401,11 @@ class Index:
         """Record a file that was set aside."""
         with self.transaction():
             self._db.execute(
-                "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?)",
+                f"INSERT OR REPLACE INTO quarantine ({_QUARANTINE_COLUMNS})"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    _blob(item.path), _blob(item.original_path), item.sha1, item.size_bytes,
-                    item.reason, item.quarantined_at,
+                    _blob(item.path), item.asset_id, _blob(item.original_path), item.sha1,
+                    item.size_bytes, item.reason, _us(item.quarantined_at), item.days,
                 ),
             )  # fmt: skip
 
@@ -378,6 +413,11 @@ class Index:
         """Forget a file that left quarantine."""
         with self.transaction():
             self._db.execute("DELETE FROM quarantine WHERE path = ?", (_blob(path),))
+
+    def take_note(self, name: str, value: str) -> None:
+        """Remember a value under a name."""
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -397,6 +437,24 @@ class Index:
             raise _unusable(self._path, "another program wrote it")
         if int(version) > SCHEMA_VERSION:
             raise _unusable(self._path, f"a newer version of mirror wrote it ({version})")
+        self._migrate(int(version))
+
+    def _migrate(self, version: int) -> None:
+        """Bring an older index up to date, in one step; the old one is kept beside it."""
+        if version == SCHEMA_VERSION:
+            return
+        if self._path is not None and not self._dry:
+            with closing(
+                sqlite3.connect(self._path.with_name(f"{self._path.name}.v{version}"))
+            ) as kept:
+                self._db.backup(kept)
+        with self.transaction():
+            for following in range(version + 1, SCHEMA_VERSION + 1):
+                for statement in _MIGRATIONS[following]:
+                    self._db.execute(statement)
+            self._db.execute(
+                "UPDATE meta SET value = ? WHERE name = 'version'", (str(SCHEMA_VERSION),)
+            )
 
     def _stream(self, query: str) -> sqlite3.Cursor:
         cursor = self._db.execute(query)
@@ -495,13 +553,14 @@ def _values(row: Row) -> tuple[object, ...]:
         _us(row.uploaded_at),
         row.still_id,
         _us(row.verified_at),
+        _us(row.seen_trashed_at),
     )
 
 
 def _row(found: Sequence[Any]) -> Row:
     (
         asset_id, owner_id, checksum, base, path, _, state, sha1, size_bytes, mtime_ns, etag,
-        file_modified_us, reason, uploaded_us, still_id, verified_us,
+        file_modified_us, reason, uploaded_us, still_id, verified_us, seen_trashed_us,
     ) = found  # fmt: skip
     return Row(
         asset_id=asset_id,
@@ -519,6 +578,7 @@ def _row(found: Sequence[Any]) -> Row:
         uploaded_at=_time(uploaded_us),
         still_id=still_id,
         verified_at=_time(verified_us),
+        seen_trashed_at=_time(seen_trashed_us),
     )
 
 

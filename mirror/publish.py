@@ -7,6 +7,7 @@ with their intents; the rows are published with the next batch, when the names a
 import asyncio
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from mirror.core.model import Row
@@ -41,8 +42,8 @@ class Published:
 class Publisher:
     """Collects what was fetched and puts it in place."""
 
-    def __init__(self, folder: Folder, index: Index, *, run_id: str, now: str) -> None:
-        """`now`: the server's clock in RFC 3339, kept with what goes to quarantine."""
+    def __init__(self, folder: Folder, index: Index, *, run_id: str, now: datetime) -> None:
+        """`now`: the server's clock, kept with what goes to quarantine."""
         self._folder = folder
         self._index = index
         self._run_id = run_id
@@ -150,6 +151,7 @@ class Publisher:
             raise ValueError(f"nothing to displace: {action}")
         return Quarantined(
             path=self._aside(row.path),
+            asset_id=row.asset_id,
             original_path=row.path,
             sha1=action.entry.sha1 if action.entry else row.sha1,
             size_bytes=action.entry.size_bytes if action.entry else row.size_bytes,

@@ -152,12 +152,11 @@ class MirrorRun:
             now=server_date,
             nearby=self.nearby,
         )
-        now = server_date.isoformat(timespec="seconds")
         return Work(
             folder=folder,
             index=index,
             fetcher=fetcher,
-            publisher=Publisher(folder, index, run_id=self.options.run_id, now=now),
+            publisher=Publisher(folder, index, run_id=self.options.run_id, now=server_date),
             report=self.report,
             progress=self.progress,
             heads=heads,

@@ -62,8 +62,15 @@ class _Settler:
         aside = f"{STATE}/{QUARANTINE}/{MOVING}/{asset_id}"
         self.folder.set_aside(parked, aside)
         lying = self.folder.entry(aside)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Quarantined(aside, asset_id, sha1, lying.size_bytes if lying else 0, _MOVE, now)
+        return Quarantined(
+            path=aside,
+            asset_id=asset_id,
+            original_path=row.path if row else asset_id,
+            sha1=sha1,
+            size_bytes=lying.size_bytes if lying else 0,
+            reason=_MOVE,
+            quarantined_at=datetime.now(UTC),
+        )
 
     def _is_there(self, pending: Pending) -> bool:
         row = pending.row

@@ -222,6 +222,7 @@ class Row:
     uploaded_at: datetime | None = None
     still_id: str = ""  # of a live photo's video: its still
     verified_at: datetime | None = None  # when its bytes were last compared with their SHA-1
+    seen_trashed_at: datetime | None = None  # when the server last said that it is in the trash
 
 
 # -- what lies on the disk -------------------------------------------------------------------------

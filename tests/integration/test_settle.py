@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,15 @@ def replacing(half: Half) -> None:
     half.index.finish([row_of("1", "a.jpg", OLD)])
     half.index.begin([Pending(row_of("1", "a.jpg", NEW), "replace", ".mirror/partial/1")])
     half.index.add_quarantined(
-        Quarantined(".mirror/quarantine/r/a.jpg", "a.jpg", None, len(OLD), "changed", "2026")
+        Quarantined(
+            path=".mirror/quarantine/r/a.jpg",
+            asset_id="1",
+            original_path="a.jpg",
+            sha1=None,
+            size_bytes=len(OLD),
+            reason="changed",
+            quarantined_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
     )
 
 

@@ -1,6 +1,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -267,8 +268,17 @@ def test_the_hash_of_a_foreign_file_holds_while_the_file_looks_the_same(index: I
 
 def test_quarantine_lists_the_oldest_first_and_forgets_what_left(index: Index):
     items = [
-        Quarantined(f".mirror/quarantine/{day}", "a\udcff", None, 5, "changed", f"2026-01-0{day}")
-        for day in (2, 1)
+        Quarantined(
+            path=f".mirror/quarantine/{day}",
+            asset_id="1",
+            original_path="a\udcff",
+            sha1=None,
+            size_bytes=5,
+            reason="changed",
+            quarantined_at=datetime(2026, 1, day, tzinfo=UTC),
+            days=days,
+        )
+        for day, days in ((2, None), (1, 0))
     ]
     for item in items:
         index.add_quarantined(item)
@@ -357,6 +367,64 @@ def test_a_stream_that_nobody_finished_does_not_keep_the_file(path: Path):
 
     with Index(path) as again:
         assert again.count() == 2
+
+
+_VERSION_1 = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE asset (
+    asset_id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, checksum BLOB NOT NULL, base BLOB NOT NULL,
+    path BLOB NOT NULL, key BLOB NOT NULL, state TEXT NOT NULL, sha1 BLOB,
+    size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, etag TEXT NOT NULL,
+    file_modified_us INTEGER, reason TEXT NOT NULL, uploaded_us INTEGER, still_id TEXT NOT NULL,
+    verified_us INTEGER
+) WITHOUT ROWID;
+CREATE INDEX asset_path ON asset (path, size_bytes, mtime_ns);
+CREATE UNIQUE INDEX asset_key ON asset (key);
+CREATE INDEX asset_sha1 ON asset (sha1);
+CREATE TABLE pending (
+    asset_id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, checksum BLOB NOT NULL, base BLOB NOT NULL,
+    path BLOB NOT NULL, key BLOB NOT NULL, state TEXT NOT NULL, sha1 BLOB,
+    size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, etag TEXT NOT NULL,
+    file_modified_us INTEGER, reason TEXT NOT NULL, uploaded_us INTEGER, still_id TEXT NOT NULL,
+    verified_us INTEGER, action TEXT NOT NULL, source BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE partial (name TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE failure (
+    asset_id TEXT PRIMARY KEY, checksum BLOB NOT NULL, etag TEXT NOT NULL,
+    failed_us INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE foreign_hash (
+    path BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    sha1 BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE pin (
+    kind TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE TABLE quarantine (
+    path BLOB PRIMARY KEY, original_path BLOB NOT NULL, sha1 BLOB, size_bytes INTEGER NOT NULL,
+    reason TEXT NOT NULL, quarantined_at TEXT NOT NULL
+) WITHOUT ROWID;
+INSERT INTO meta VALUES ('version', '1'), ('name_rules', '1');
+INSERT INTO asset VALUES ('1', 'me', x'01', x'61', x'61', x'61', 'published', x'02', 5, 6,
+    'W/"1"', 7, '', 8, '', 9);
+INSERT INTO quarantine VALUES (x'2e', x'62', x'03', 5, 'changed',
+    '2026-01-02T03:04:05+00:00');
+"""
+
+
+def test_an_index_of_an_older_version_is_brought_up_to_date_and_the_old_one_kept(path: Path):
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(_VERSION_1)
+
+    with Index(path) as index:
+        (row,) = index.all_rows()
+        (item,) = index.quarantined()
+
+    assert (row.asset_id, row.path, row.etag, row.seen_trashed_at) == ("1", "a", 'W/"1"', None)
+    assert item.original_path == "b"
+    assert item.quarantined_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    with closing(sqlite3.connect(path.with_name(f"{path.name}.v1"))) as kept:
+        assert kept.execute("SELECT value FROM meta WHERE name = 'version'").fetchone() == ("1",)
 
 
 def test_an_index_of_a_newer_version_is_refused(path: Path):
