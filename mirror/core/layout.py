@@ -183,9 +183,13 @@ class Layout:
         """
         folder, slash, name = self.path(still, owner=owner).rpartition("/")
         stem, taken = split_extension(name)
-        choices = (_extension(video), ".MOV", ".MP4")
-        extension = next(ext for ext in choices if ext and fold(ext) != fold(taken))
-        return f"{folder}{slash}{safe_component(stem + extension, self.names)}"
+        names = (
+            safe_component(stem + extension, self.names)
+            for extension in (_extension(video), ".MOV", ".MP4")
+            if extension and fold(extension) != fold(taken)
+        )
+        # Two extensions may become one when they are made safe.
+        return f"{folder}{slash}{next(one for one in names if fold(one) != fold(name))}"
 
 
 def _texts(component: _Component, asset: Asset, owner: str) -> Iterator[str]:

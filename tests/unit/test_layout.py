@@ -303,6 +303,14 @@ def test_no_name_leads_outside_the_root(layout: Layout, asset: Asset, owner: str
     assert len(base.encode()) <= 800
 
 
+def test_a_video_whose_safe_extension_is_its_stills_gets_another() -> None:
+    still = replace(ASSET, original_file_name='a.b"c')
+    video = replace(ASSET, original_file_name="a.b|c")
+    layout = compile_layout("{filename}", NameRules.PORTABLE)
+    assert layout.path(still) == "a.b_c"
+    assert layout.video_path(still, video) == "a.MOV"
+
+
 @given(LAYOUTS, assets(), assets())
 def test_no_live_video_leads_outside_the_root(layout: Layout, still: Asset, video: Asset) -> None:
     path = layout.video_path(still, video)
