@@ -2,10 +2,12 @@
 
 sandbox.faults.add(Truncated(after_bytes=1000), asset_id=photo.id, times=1)
 sandbox.faults.add(Answered(429, headers={"Retry-After": "1"}), path="/api/search/*", skip=2)
+sandbox.faults.add(Happens(sandbox.faults.begin_maintenance), skip=12, times=1)
 sandbox.faults.disk_lost = True
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypeAlias
@@ -52,7 +54,18 @@ class Answered:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Effect: TypeAlias = Reset | Stalled | Truncated | Corrupted | Answered
+@dataclass(frozen=True)
+class Happens:
+    """Something changes in front of a request, which is the first to be answered by it.
+
+    With `skip` and `times=1` half-way through a listing or a run: maintenance begins, a permission
+    or a disk is lost, somebody deletes a photo.
+    """
+
+    what: Callable[[], object]
+
+
+Effect: TypeAlias = Reset | Stalled | Truncated | Corrupted | Answered | Happens
 
 
 def redirected(url: str, status: int = 302) -> Answered:
@@ -140,8 +153,16 @@ class Faults:
         return rule
 
     def striking(self, method: str, path: str, key: str | None) -> list[Effect]:
-        """What goes wrong with this request; every rule counts it."""
-        return [rule.effect for rule in self.rules if rule.strikes(method, path, key)]
+        """What goes wrong with this request; every rule counts it. What happens has happened."""
+        effects = [rule.effect for rule in self.rules if rule.strikes(method, path, key)]
+        for effect in effects:
+            if isinstance(effect, Happens):
+                effect.what()
+        return [effect for effect in effects if not isinstance(effect, Happens)]
+
+    def begin_maintenance(self) -> None:
+        """An administrator closes the server."""
+        self.maintenance = True
 
     def clear(self) -> None:
         """All is well again."""

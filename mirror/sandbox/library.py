@@ -30,6 +30,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def random_id() -> str:
+    """The ids of a library that is given no others."""
+    return str(uuid.uuid4())
+
+
 @dataclass
 class Library:
     """The whole state of one sample server.
@@ -49,6 +54,8 @@ class Library:
     tags: dict[str, Tag] = field(default_factory=dict)
     stacks: dict[str, Stack] = field(default_factory=dict)
     clock: Callable[[], datetime] = utc_now
+    new_id: Callable[[], str] = random_id
+    erased: set[str] = field(default_factory=set)  # ids whose file is gone from the server's disk
     _stamped: datetime = _LONG_AGO
 
     # -- looking -----------------------------------------------------------------------------------
@@ -123,6 +130,12 @@ class Library:
         self._stamped = max(self.clock(), self._stamped + _TICK)
         return self._stamped
 
+    def jump(self, by: timedelta) -> None:
+        """The clock is wrong by so much more from now on, and with it `Date` and every stamp."""
+        clock = self.clock
+        self.clock = lambda: clock() + by
+        self._stamped = _LONG_AGO
+
     def touch(self, asset: StoredAsset) -> None:
         """Any change of an asset's own row moves its `updated_at`."""
         asset.updated_at = self.now()
@@ -153,7 +166,7 @@ class Library:
         asset = new_asset(
             name,
             content,
-            asset_id=str(uuid.uuid4()),
+            asset_id=self.new_id(),
             owner_id=owner_id,
             taken_at=taken_at or now.replace(microsecond=0),
             offset=offset,
@@ -197,6 +210,7 @@ class Library:
         """For good; nothing is left, as after the purge. A video goes with its last still."""
         for asset in list(self._each(asset_ids)):
             del self.assets[asset.id]
+            self.erased.add(asset.id)
             for album in self.albums.values():
                 album.asset_ids = [kept for kept in album.asset_ids if kept != asset.id]
             video_id = asset.live_photo_video_id
@@ -264,7 +278,7 @@ class Library:
     ) -> Album:
         """A new album."""
         now = self.now()
-        album = Album(str(uuid.uuid4()), name, owner_id or self.owner_id, now, now)
+        album = Album(self.new_id(), name, owner_id or self.owner_id, now, now)
         album.asset_ids.extend(asset_ids)
         self.albums[album.id] = album
         return album
@@ -282,11 +296,11 @@ class Library:
 
     def make_person(self, name: str, *asset_ids: str, owner_id: str | None = None) -> Person:
         """Someone new who is seen on these assets; moves no stamp of an asset."""
-        person = Person(str(uuid.uuid4()), owner_id or self.owner_id, name, self.now())
+        person = Person(self.new_id(), owner_id or self.owner_id, name, self.now())
         self.people[person.id] = person
         for asset in self._each(asset_ids):
             asset.person_ids.append(person.id)
-            asset.faces[person.id] = [media.face(str(uuid.uuid4()))]
+            asset.faces[person.id] = [media.face(self.new_id())]
         return person
 
     def tag(self, value: str, *asset_ids: str, owner_id: str | None = None) -> Tag:
@@ -306,7 +320,7 @@ class Library:
         above, slash, _ = value.rpartition("/")
         parent_id = self._tag_named(above, owner_id).id if slash else None
         now = self.now()
-        tag = Tag(str(uuid.uuid4()), owner_id, value, now, now, parent_id)
+        tag = Tag(self.new_id(), owner_id, value, now, now, parent_id)
         self.tags[tag.id] = tag
         return tag
 
@@ -314,6 +328,12 @@ class Library:
         """One user shares a whole library with another."""
         self.unshare(from_id, to_id)
         self.partners.append(Partner(from_id, to_id, in_timeline))
+
+    def show_partner(self, from_id: str, to_id: str, *, on: bool) -> None:
+        """Whether the other shows a partner's photos among the own; moves no stamp."""
+        for partner in self.partners:
+            if (partner.from_id, partner.to_id) == (from_id, to_id):
+                partner.in_timeline = on
 
     def unshare(self, from_id: str, to_id: str) -> None:
         """And no longer does; moves no stamp."""

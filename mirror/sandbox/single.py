@@ -24,7 +24,7 @@ def _original(ask: Ask) -> Reply:
         asset = ask.library.readable(asset_id, ask.user_id, "asset.download")
     except Refusal:
         raise originals.refuse_access(dialect) from None
-    lost = ask.faults.disk_lost or asset_id in ask.faults.lost_files
+    lost = ask.faults.disk_lost or asset_id in ask.faults.lost_files | ask.library.erased
     edited = ask.query.get("edited") == "true"
     return originals.serve(asset, dialect, ask.headers, edited=edited, lost=lost)
 
