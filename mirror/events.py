@@ -32,10 +32,13 @@ class Event(StrEnum):
     ASSET_COPIED = "asset.copied"
     ASSET_REPLACED = "asset.replaced"
     ASSET_RETAINED = "asset.retained"
+    ASSET_REMOVED = "asset.removed"
     ASSET_FORGOTTEN = "asset.forgotten"
     ASSET_DISOWNED = "asset.disowned"
     ASSET_FAILED = "asset.failed"
     PLAN_HELD = "plan.held"
+    REMOVALS_POSTPONED = "removals.postponed"
+    QUARANTINE_PURGED = "quarantine.purged"
     SANDBOX_REQUEST = "sandbox.request"
     ERROR = "error"
 
@@ -99,10 +102,13 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.ASSET_COPIED: _CONTENT | {"from_path"},
     Event.ASSET_REPLACED: _CONTENT,
     Event.ASSET_RETAINED: _CHANGE,
+    Event.ASSET_REMOVED: _CHANGE | {"action"},
     Event.ASSET_FORGOTTEN: _CHANGE,
     Event.ASSET_DISOWNED: _CHANGE,
     Event.ASSET_FAILED: _CHANGE | _ERROR | {"attempt"},
     Event.PLAN_HELD: frozenset({"action", "assets", "reason", "way_through"}),
+    Event.REMOVALS_POSTPONED: frozenset({"assets", "reason"}),
+    Event.QUARANTINE_PURGED: _CHANGE | {"bytes"},
     Event.SANDBOX_REQUEST: frozenset({"method", "url", "status", "duration_ms"}),
     Event.ERROR: _ERROR,
 }

@@ -1,7 +1,7 @@
 """Carry a plan out, in its order, and say what became of each step."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -18,6 +18,7 @@ from mirror.events import Event, emit
 from mirror.immich.client import Head
 from mirror.index import Index, Pending
 from mirror.publish import Published, Publisher, Staged
+from mirror.removal import Remover
 from mirror.settle import parking
 from mirror.threads import in_thread
 from mirror.transfer import Fetcher, Progress, Received, mtime_ns, partial_name
@@ -38,6 +39,7 @@ _OUTCOMES: Final[Mapping[Kind, tuple[Outcome, Event]]] = {
     Kind.REPLACE: (Outcome.REPLACED, Event.ASSET_REPLACED),
     Kind.RETAIN: (Outcome.RETAINED, Event.ASSET_RETAINED),
     Kind.FORGET: (Outcome.FORGOTTEN, Event.ASSET_FORGOTTEN),
+    Kind.REMOVE: (Outcome.REMOVED, Event.ASSET_REMOVED),
 }
 
 
@@ -49,6 +51,8 @@ class Work:
     index: Index
     fetcher: Fetcher
     publisher: Publisher
+    remover: Remover
+    still: Callable[[Sequence[str]], Awaitable[set[str]]]  # of whom the evidence still holds
     report: Report
     progress: Progress
     heads: Mapping[str, Head]
@@ -68,6 +72,7 @@ async def execute(plan: Plan, work: Work) -> None:
     bringing = list(plan.of(Kind.COPY, Kind.RESTORE, Kind.DOWNLOAD, Kind.REPLACE))
     await _bring(bringing, work)
     _index_only(plan.of(Kind.RETAIN), work)
+    await _remove(list(plan.of(Kind.REMOVE)), work)
     for action in plan.of(Kind.CONFLICT):
         _fail(action, _no_name(action), work)
     if plan.complete:  # else an asset that is not listed now may ask for its own later
@@ -104,7 +109,13 @@ def _remember(action: Action, work: Work) -> None:
 def _adopted(action: Action, asset: Asset, head: Head | None, now: datetime) -> Row:
     entry = action.entry
     if entry is None and action.row is not None:
-        return replace(action.row, base=action.base, state=RowState.PUBLISHED, reason="")
+        return replace(
+            action.row,
+            base=action.base,
+            state=RowState.PUBLISHED,
+            reason="",
+            seen_trashed_at=None,
+        )
     if entry is None:
         raise ValueError(f"nothing to adopt: {action}")
     return Row(
@@ -178,6 +189,7 @@ def _moved(action: Action) -> Row:
         base=action.base,
         state=RowState.PUBLISHED,
         reason="",
+        seen_trashed_at=None,
         still_id=action.still_id,
     )
 
@@ -311,6 +323,40 @@ def _drop_partials(actions: Iterable[Action], work: Work) -> None:
     work.index.keep_partials(failed)
 
 
+# -- what leaves -----------------------------------------------------------------------------------
+
+
+async def _remove(actions: Sequence[Action], work: Work) -> None:
+    """Last of all, and only while all that was to come has come, or is known not to."""
+    if not actions:
+        return
+    if work.report.failures:
+        _postpone(actions, "some assets failed", work)
+        return
+    still = await work.still([action.asset_id for action in actions])
+    _postpone(
+        [action for action in actions if action.asset_id not in still],
+        "the server says something else of them now",
+        work,
+    )
+    leaving = [action for action in actions if action.asset_id in still]
+    for action, error in await in_thread(_removed, leaving, work):
+        if error is None:
+            _done(action, work)
+        else:
+            _fail(action, error, work)
+
+
+def _removed(actions: Sequence[Action], work: Work) -> list[tuple[Action, ConflictError | None]]:
+    return list(work.remover.remove(actions))
+
+
+def _postpone(actions: Sequence[Action], reason: str, work: Work) -> None:
+    if actions:
+        work.report.outcomes |= {action.asset_id: Outcome.POSTPONED for action in actions}
+        emit("warning", Event.REMOVALS_POSTPONED, assets=len(actions), reason=reason)
+
+
 # -- telling ---------------------------------------------------------------------------------------
 
 
@@ -333,6 +379,8 @@ def _done(action: Action, work: Work, received: Received | None = None) -> None:
     }
     if action.kind in {Kind.MOVE, Kind.COPY, Kind.RESTORE}:
         fields["from_path"] = action.source
+    if action.sentence is not None:
+        fields["action"] = action.sentence.disposal.value
     if received is not None:
         fields["bytes"] = received.written.size_bytes
         fields["sha1"] = received.sha1.hex()

@@ -354,6 +354,16 @@ class Index:
                 self.forget([old_id])
                 self.finish([row])
 
+    def note_trashed(self, asset_ids: Iterable[str], now: datetime) -> None:
+        """Remember since when assets are in the server's trash."""
+        told = [(_us(now), asset_id) for asset_id in asset_ids]
+        query = (
+            "UPDATE asset SET seen_trashed_us = ? WHERE asset_id = ? AND seen_trashed_us IS NULL"
+        )
+        if told:
+            with self.transaction():
+                self._db.executemany(query, told)
+
     def note_partial(self, name: str, etag: str) -> None:
         """Remember the ETag of a large download, so that it can be resumed."""
         with self.transaction():

@@ -31,8 +31,12 @@ def report_text(report: Report) -> Iterator[str]:
     came = f" ({size(report.received_bytes)})" if report.received_bytes else ""
     nothing = "nothing done" if report.error else "nothing listed"
     yield f"{report.mirror} -> {report.destination}: {told or nothing}{came}"
-    if report.counts.get(Outcome.REPLACED):
-        yield "  what was replaced is in .mirror/quarantine/, below the folder of this run"
+    if report.counts.get(Outcome.REPLACED) or report.counts.get(Outcome.REMOVED):
+        yield "  what left its place is in .mirror/quarantine/, below the folder of this run"
+    if report.purged:
+        yield f"  {report.purged} left quarantine for good"
+    if postponed := report.counts.get(Outcome.POSTPONED):
+        yield f"  {postponed} removals wait until nothing fails"
     yield from _troubles(report)
 
 

@@ -11,14 +11,15 @@ from typing import Final
 from mirror import __version__
 from mirror.core.guard import Allowed, Hold, guard
 from mirror.core.layout import compile_layout
-from mirror.core.model import Destination, Mirror, OnGone
-from mirror.core.plan import Plan, Policy, make_plan
+from mirror.core.model import Destination, Mirror
+from mirror.core.plan import Plan, make_plan
 from mirror.core.report import Outcome, Report
 from mirror.destinations.folder import Folder
 from mirror.destinations.identity import Known, Owner
 from mirror.errors import InternalError, InterruptedRunError, MirrorError
 from mirror.events import Event, emit
 from mirror.execute import Work, execute
+from mirror.hearing import Hearing, watched_id
 from mirror.immich.client import Client, Head
 from mirror.immich.listing import Listing, user_id
 from mirror.index import Index
@@ -26,8 +27,10 @@ from mirror.manifest import write_manifest
 from mirror.nearby import Nearby
 from mirror.place import Place
 from mirror.publish import Publisher
+from mirror.removal import Remover, due, purge
 from mirror.select import selected
 from mirror.survey import Survey, Surveyor
+from mirror.threads import in_thread
 from mirror.transfer import Fetcher, Progress
 
 LAST_RUN: Final = "last-run.json"
@@ -98,70 +101,93 @@ class MirrorRun:
         return user
 
     async def _sync(self, place: Place, user: str | None) -> None:
-        listing, survey = await self._look(place, user)
+        hearing, survey = await self._look(place, user)
+        await hearing.hear(survey)
+        self._tell_incomplete(hearing.problems)
         whole = make_plan(
             survey.differences,
             survey.unlisted,
             survey.disk,
             complete=self.report.complete,
-            policy=Policy(removes=self.options.removes, on_gone=_on_gone(self.destination)),
+            removes=self.options.removes,
+            sentences=hearing.sentences,
             still_rows=survey.still_rows,
             unchanged=survey.unchanged,
         )
-        rows = place.index.count()
-        self.plan, holds = guard(
-            whole,
-            self.destination,
-            listed=listing.count,
-            rows=rows,
-            allowed=self.options.allowed,
-        )
+        circumstances = hearing.circumstances(place.index.count())
+        self.plan, holds = guard(whole, self.destination, circumstances)
         self._note(whole, holds)
         if place.folder is None or self.options.dry:
             return
-        work = self._work(place.folder, place.index, listing.server_date, survey.heads)
-        await execute(self.plan, work)
+        await execute(self.plan, self._work(place.folder, place.index, hearing, survey.heads))
+        if self.report.complete:
+            hearing.adjourn(held_by_scope=any(hold.of_scope for hold in holds))
+        await self._purge(place.folder, place.index, hearing)
 
-    async def _look(self, place: Place, user: str | None) -> tuple[Listing, Survey]:
+    async def _purge(self, folder: Folder, index: Index, hearing: Hearing) -> None:
+        """What has waited long enough in quarantine goes, unless something is amiss."""
+        items = due(index, self.destination, hearing.listing.server_date)
+        if not items or not self.options.removes:
+            return
+        for doubt in hearing.doubts:
+            reason = f"{doubt.reason}; {len(items)} files would leave quarantine for good"
+            self._hold(doubt.what, len(items), reason, doubt.way_through)
+        if not hearing.doubts:
+            self.report.purged = await in_thread(purge, folder, index, items)
+
+    async def _look(self, place: Place, user: str | None) -> tuple[Hearing, Survey]:
         layout = compile_layout(self.mirror.layout, self.mirror.names)
         chosen = await selected(
             self.mirror, layout, self.client, user_id=user, pins=place.index.pins()
         )
         if chosen.new_pins:
             place.index.pin(chosen.new_pins)
-        listing = Listing(self.client, chosen.selection)
+        listing = Listing(self.client, chosen.selection, watched_id=watched_id(place.index))
         surveyor = Surveyor(self.client, place.folder, place.index, layout)
         await surveyor.scan()
         await surveyor.take(listing)
-        self.report.complete = bool(listing.complete)
-        self.report.problems = listing.problems
-        for problem in listing.problems:
-            emit("warning", Event.LISTING_INCOMPLETE, reason=problem)
+        self._tell_incomplete(listing.problems)
         survey = await surveyor.finish(complete=self.report.complete, now=listing.server_date)
-        return listing, survey
+        hearing = Hearing(
+            client=self.client,
+            index=place.index,
+            destination=self.destination,
+            selected=chosen,
+            listing=listing,
+            allowed=self.options.allowed,
+            live_photos=self.mirror.live_photos,
+        )
+        return hearing, survey
 
-    def _work(
-        self, folder: Folder, index: Index, server_date: datetime, heads: dict[str, Head]
-    ) -> Work:
+    def _tell_incomplete(self, problems: Sequence[str]) -> None:
+        self.report.problems += problems
+        self.report.complete = not self.report.problems
+        for problem in problems:
+            emit("warning", Event.LISTING_INCOMPLETE, reason=problem)
+
+    def _work(self, folder: Folder, index: Index, hearing: Hearing, heads: dict[str, Head]) -> Work:
+        now, run_id = hearing.listing.server_date, self.options.run_id
         fetcher = Fetcher(
             self.client,
             folder,
             index,
             self.progress,
             min_free_bytes=self.destination.min_free_bytes,
-            now=server_date,
+            now=now,
             nearby=self.nearby,
         )
         return Work(
             folder=folder,
             index=index,
             fetcher=fetcher,
-            publisher=Publisher(folder, index, run_id=self.options.run_id, now=server_date),
+            publisher=Publisher(folder, index, run_id=run_id, now=now),
+            remover=Remover(folder, index, run_id=run_id, now=now),
+            still=hearing.still,
             report=self.report,
             progress=self.progress,
             heads=heads,
             transfers=self.mirror.transfers,
-            now=server_date,
+            now=now,
         )
 
     def _note(self, whole: Plan, holds: tuple[Hold, ...]) -> None:
@@ -169,16 +195,19 @@ class MirrorRun:
         self.report.unchanged = whole.unchanged
         self.report.outcomes |= dict.fromkeys(whole.known, Outcome.KNOWN)
         for hold in holds:
-            self.report.holds.append((hold.reason, hold.way_through))
             self.report.outcomes |= {action.asset_id: Outcome.HELD for action in hold.actions}
-            emit(
-                "warning",
-                Event.PLAN_HELD,
-                action=hold.what,
-                assets=len(hold.actions),
-                reason=hold.reason,
-                way_through=hold.way_through,
-            )
+            self._hold(hold.what, len(hold.actions), hold.reason, hold.way_through)
+
+    def _hold(self, what: str, assets: int, reason: str, way_through: str) -> None:
+        self.report.holds.append((reason, way_through))
+        emit(
+            "warning",
+            Event.PLAN_HELD,
+            action=what,
+            assets=assets,
+            reason=reason,
+            way_through=way_through,
+        )
 
     def _leave_word(self, place: Place, started_at: datetime) -> None:
         """What others read of the tree and of the run; an error here hides no earlier one."""
@@ -208,6 +237,7 @@ class MirrorRun:
             "complete": report.complete,
             "counts": {outcome.value: count for outcome, count in report.counts.items()},
             "received_bytes": report.received_bytes,
+            "purged": report.purged,
             "problems": report.problems,
             "holds": [{"reason": why, "way_through": way} for why, way in report.holds],
             "failures": [
@@ -217,9 +247,3 @@ class MirrorRun:
             "error": str(report.error) if report.error else None,
         }
         folder.write_state(LAST_RUN, [json.dumps(told, indent=1).encode(), b"\n"])
-
-
-def _on_gone(destination: Destination) -> OnGone:
-    """The stronger of both policies: which of them holds for an asset takes evidence."""
-    policies = (destination.on_removed, destination.on_unmatched)
-    return next((policy for policy in policies if policy is not OnGone.KEEP), OnGone.KEEP)

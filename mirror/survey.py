@@ -151,6 +151,7 @@ class Surveyor:
             not changed
             and row.base == base
             and row.state is RowState.PUBLISHED
+            and row.seen_trashed_at is None
             and row.asset_id not in self._comparison.missing
             and row.asset_id not in self._other
             and not _touched(row, asset)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mirror.core import checksum
 from mirror.core.allocate import names_of
+from mirror.core.evidence import Sentence, Verdict
 from mirror.core.layout import fold
 from mirror.core.model import (
     Asset,
@@ -24,7 +25,6 @@ from mirror.core.model import (
     RowState,
     Visibility,
 )
-from mirror.core.plan import Policy
 from tests.world import (
     OURS_NS,
     OWNER,
@@ -164,6 +164,12 @@ _BASES: Final = (
     *("a-0000000f.jpg", f"a-{IDS[0]}.jpg", f"a-{IDS[4]}.jpg", "d-00000001", "x/y/a.jpg", "x"),
 )
 # What a file system may have made of them, or somebody else.
+_SENTENCES: Final = (
+    None,
+    Sentence(OnGone.KEEP, Verdict.OFFLINE),
+    Sentence(OnGone.QUARANTINE, Verdict.GONE),
+    Sentence(OnGone.DELETE, Verdict.TRASHED),
+)
 _SPELLINGS: Final = (
     *_BASES,
     *("A.JPG", "e\u0301.jpg", "D/A.JPG", "a-0000000F.jpg", "a.MOV", "d/a.jpg/X.jpg", "bad\udcff"),
@@ -200,7 +206,8 @@ class _Maker:
             bases={asset_id: self._choice(_BASES) for asset_id in ids},
             contents=contents,
             complete=self._flag(),
-            policy=Policy(removes=self._flag(), on_gone=self._choice(tuple(OnGone))),
+            removes=self._flag(),
+            sentence=self._choice(_SENTENCES),
         )
         for asset_id in self._sample(ids, rows):
             self._add_row(world, by_id[asset_id])

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from mirror.core import checksum
 from mirror.core.allocate import ancestors
 from mirror.core.compare import Comparison, Found, Recorded, compare
+from mirror.core.evidence import Sentence
 from mirror.core.layout import fold
 from mirror.core.model import (
     Asset,
@@ -26,7 +27,7 @@ from mirror.core.model import (
 )
 from mirror.core.names import split_extension
 from mirror.core.order import steps
-from mirror.core.plan import Action, Difference, Kind, Plan, Policy, Reason, make_plan
+from mirror.core.plan import Action, Difference, Kind, Plan, Reason, candidates, make_plan
 
 OURS_NS = 1  # the time of what we wrote
 THEIRS_NS = 2  # the time of everything else: other bytes are never taken for ours by chance
@@ -181,11 +182,12 @@ class World:
     quarantine: dict[str, bytes] = field(default_factory=dict)  # by path: bytes
     known_failures: frozenset[str] = frozenset()
     complete: bool = True
-    policy: Policy = field(default_factory=Policy)
+    removes: bool = True  # False: `copy`
+    sentence: Sentence | None = None  # of all that is not listed
 
     def __repr__(self) -> str:
         lines = [
-            f"complete={self.complete} {self.policy}",
+            f"complete={self.complete} removes={self.removes} {self.sentence}",
             *(f"listed {_told(item)} base {self.base(item)}" for item in self.listed),
             *(f"{row}" for row in self.rows.values()),
             *(f"{path}: {node}" for path, node in self.tree.nodes().items()),
@@ -267,10 +269,18 @@ def plan_for(world: World, seen: Look) -> Plan:
         seen.unlisted,
         seen.disk,
         complete=world.complete,
-        policy=world.policy,
+        removes=world.removes,
+        sentences=_sentences(world, seen),
         still_rows=seen.still_rows,
         unchanged=seen.unchanged,
     )
+
+
+def _sentences(world: World, seen: Look) -> dict[str, Sentence]:
+    if world.sentence is None:
+        return {}
+    asked = candidates(seen.unlisted, seen.differences, seen.disk)
+    return {row.asset_id: world.sentence for row in asked}
 
 
 def _recorded(world: World) -> list[Recorded]:
@@ -316,6 +326,7 @@ def _difference(
         not changed
         and row.base == base
         and row.state is RowState.PUBLISHED
+        and row.seen_trashed_at is None
         and row.asset_id not in compared.missing
         and row.asset_id not in other
     )
@@ -424,6 +435,7 @@ def _remember(world: World, action: Action) -> None:
         fresh = replace(fresh, file_modified_at=asset.file_modified_at)
     elif action.entry is None:
         fresh = replace(_row(action), base=action.base, state=RowState.PUBLISHED, reason="")
+        fresh = replace(fresh, seen_trashed_at=None)
     else:
         lying = world.tree.content(action.path)
         unproved = action.reason is Reason.UNPROVED

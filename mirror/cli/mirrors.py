@@ -143,7 +143,17 @@ def _add_sync(commands: Commands) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="replace up to N files that changed on the server or on the disk",
+        help="remove, or replace, up to N files whose photos left or changed",
+    )
+    once.add_argument(
+        "--accept-scope",
+        action="store_true",
+        help="remove what a changed filter, or a partner who is gone, no longer selects",
+    )
+    once.add_argument(
+        "--accept-restored-server",
+        action="store_true",
+        help="go on with a server that was restored from a backup",
     )
     once.add_argument(
         "--rebind", action="store_true", help="give the destination to this user and mirror"

@@ -102,7 +102,10 @@ def session_of(
         rebind=getattr(args, "rebind", False),
         new_destination=getattr(args, "new_destination", False),
         allowed=Allowed(
-            removed=getattr(args, "allow_removed", 0), lost=getattr(args, "allow_lost", 0)
+            removed=getattr(args, "allow_removed", 0),
+            lost=getattr(args, "allow_lost", 0),
+            scope=getattr(args, "accept_scope", False),
+            restored_server=getattr(args, "accept_restored_server", False),
         ),
         removes=not copies,
     )

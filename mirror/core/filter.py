@@ -400,6 +400,19 @@ def _exif_is(exif: Exif, name: str, value: JsonValue) -> bool:
     return bool(found == (None if value == "" else value))
 
 
+# What a row says of itself for sure; names may be searched with wildcards, or without accents.
+_SHOWN: Final = (
+    (_CHECKS.keys() - {"originalFileName", "originalPath"})
+    | (_EXIF_FIELDS.keys() - {"description"})
+    | {"withDeleted", "withExif"}
+)
+
+
+def is_shown(query: Query) -> bool:
+    """Whether every predicate can be judged from a row alone, with its exif."""
+    return query.fields.keys() <= _SHOWN
+
+
 _WILD: Final = re.compile(r"[%_\\]")
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from mirror.core import checksum
 from mirror.core.allocate import Claim, allocate
+from mirror.core.evidence import Sentence, Verdict
 from mirror.core.layout import fold
 from mirror.core.model import Asset, Disk, Entry, EntryKind, Listed, OnGone, Row, RowState
 
@@ -47,7 +48,7 @@ class Reason(StrEnum):
     FOUND = "found"  # the bytes lie there already
     UNPROVED = "unproved"  # found by size: the server knows no content checksum
     LISTED_AGAIN = "listed again"
-    UNLISTED = "not listed any more"
+    UNLISTED = "not listed any more"  # and nobody asked why: both policies keep it
     NAME_TAKEN = "no name is left"
 
 
@@ -56,7 +57,7 @@ class Action:
     """One step. `path` is where the asset's file lies afterwards, or the row's path."""
 
     kind: Kind
-    reason: Reason
+    reason: Reason | Verdict
     path: str
     base: str = ""
     asset: Asset | None = None
@@ -67,6 +68,7 @@ class Action:
     displaces: bool = (
         False  # what lies at `path` goes to quarantine once the new bytes are verified
     )
+    sentence: Sentence | None = None  # for REMOVE
 
     @property
     def asset_id(self) -> str:
@@ -89,15 +91,6 @@ class Difference:
     row: Row | None = None
     changed: bool = False  # the server's bytes are not those of the row
     known_failure: bool = False  # came damaged before, and nothing changed since: not fetched
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What a plan may do about rows that are no longer listed, and about files that changed."""
-
-    # False: `copy`. Several selections share a destination, and no file ever leaves its place.
-    removes: bool = True
-    on_gone: OnGone = OnGone.KEEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,24 +139,29 @@ def make_plan(
     disk: Disk,
     *,
     complete: bool,
-    policy: Policy,
+    removes: bool = True,
+    sentences: Mapping[str, Sentence] | None = None,
     still_rows: Mapping[str, Row] | None = None,
     unchanged: int = 0,
 ) -> Plan:
     """Everything that has to be done, in the order in which it can be done.
 
-    `unlisted` are the rows whose asset the listing does not have; `still_rows` the rows of stills
-    that agree, by id, for live videos that do not. The order of the inputs changes nothing.
+    `unlisted` are the rows whose asset the listing does not have, `sentences` what is to become of
+    their files, by asset id: of the others nothing was asked. `still_rows` are the rows of stills
+    that agree, by id, for live videos that do not. `removes` is False for `copy`: several
+    selections share its destination, and no file ever leaves its place. The order of the inputs
+    changes nothing.
     """
     gone = sorted(unlisted, key=lambda row: row.asset_id) if complete else []
     wanted, left = list(differences), list[Action]()
-    if not policy.removes:
+    if not removes:
         wanted, disk, left = _leave_edited(wanted, disk)
     rebound, twins = _rebind(wanted, gone, disk)
     new_ids = {action.row.asset_id: action.asset_id for action in twins if action.row}
     actions = [*left, *twins]
-    if policy.removes:
-        actions += _unlisted((row for row in gone if row.asset_id not in new_ids), disk, policy)
+    if removes:
+        rest = (row for row in gone if row.asset_id not in new_ids)
+        actions += _unlisted(rest, disk, sentences or {})
     forgotten = {action.asset_id for action in actions if action.kind is Kind.FORGET}
     board = _with_holders(disk, new_ids, forgotten)
     claims = allocate([_claim(item, board) for item in rebound], board, still_rows or {})
@@ -269,6 +267,7 @@ def rebound(action: Action) -> Row:
         asset_id=asset.id,
         state=RowState.PUBLISHED,
         reason="",
+        seen_trashed_at=None,
         file_modified_at=asset.file_modified_at,
         uploaded_at=asset.uploaded_at,
         still_id=action.still_id,
@@ -349,7 +348,7 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
         yield from _with_new_bytes(step, found, row)
     elif row.path != wanted:
         yield replace(step, kind=Kind.MOVE, reason=Reason.RENAMED, source=row.path)
-    elif row.state is RowState.RETAINED:
+    elif row.state is RowState.RETAINED or row.seen_trashed_at is not None:
         yield replace(step, kind=Kind.ADOPT, reason=Reason.LISTED_AGAIN)
     elif row.base != item.base:
         yield replace(step, kind=Kind.ADOPT, reason=Reason.RENAMED)
@@ -419,17 +418,39 @@ def _from_quarantine(step: Action, disk: Disk) -> Action | None:
 # -- rows that are not listed ----------------------------------------------------------------------
 
 
-def _unlisted(rows: Iterable[Row], disk: Disk, policy: Policy) -> Iterator[Action]:
+def candidates(unlisted: Iterable[Row], differences: Sequence[Difference], disk: Disk) -> list[Row]:
+    """The rows about which somebody has to be asked before their files may leave.
+
+    Not those whose file is not there, and not those that a new id takes over.
+    """
+    gone = list(unlisted)
+    _, twins = _rebind(differences, gone, disk)
+    taken = {action.row.asset_id for action in twins if action.row}
+    lost = disk.missing | disk.other.keys() | taken
+    return [row for row in gone if row.asset_id not in lost]
+
+
+def _unlisted(
+    rows: Iterable[Row], disk: Disk, sentences: Mapping[str, Sentence]
+) -> Iterator[Action]:
     """The rows of the table for an asset that a complete listing does not have."""
     for row in rows:
         step = Action(
             kind=Kind.RETAIN, reason=Reason.UNLISTED, path=row.path, base=row.base, row=row
         )
+        sentence = sentences.get(row.asset_id)
         if row.asset_id in disk.missing:
             yield replace(step, kind=Kind.FORGET)
         elif row.asset_id in disk.other:
             yield _disown(row)
-        elif policy.on_gone is not OnGone.KEEP:
-            yield replace(step, kind=Kind.REMOVE)
-        elif row.state is not RowState.RETAINED:
-            yield step
+        elif sentence is None:
+            if row.state is not RowState.RETAINED:
+                yield step
+        elif sentence.disposal is not OnGone.KEEP:
+            yield replace(step, kind=Kind.REMOVE, reason=sentence.reason, sentence=sentence)
+        elif row.state is not RowState.RETAINED or _is_news(row, sentence.reason):
+            yield replace(step, reason=sentence.reason)
+
+
+def _is_news(row: Row, reason: Verdict) -> bool:
+    return reason is not Verdict.UNKNOWN and row.reason != reason.value

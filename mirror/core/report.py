@@ -20,15 +20,19 @@ class Outcome(StrEnum):
     REPLACED = "replaced"
     REBOUND = "rebound"
     RETAINED = "retained"
+    REMOVED = "removed"
     FORGOTTEN = "forgotten"
     DISOWNED = "disowned"
     HELD = "held"
+    POSTPONED = "postponed"  # a removal that waits until nothing fails
     KNOWN = "known"  # failed before, with nothing changed since
     FAILED = "failed"
 
 
 # What leaves the destination as it was.
-_QUIET = frozenset({Outcome.UNCHANGED, Outcome.HELD, Outcome.KNOWN, Outcome.FAILED})
+_QUIET = frozenset(
+    {Outcome.UNCHANGED, Outcome.HELD, Outcome.POSTPONED, Outcome.KNOWN, Outcome.FAILED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Report:
     unchanged: int = 0
     outcomes: dict[str, Outcome] = field(default_factory=dict)  # by asset id, the last one counts
     received_bytes: int = 0
+    purged: int = 0  # files that left quarantine for good
     complete: bool = True  # whether the listing was
     problems: list[str] = field(default_factory=list)  # why it was not
     failures: list[Failed] = field(default_factory=list)

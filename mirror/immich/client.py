@@ -204,7 +204,7 @@ class Client:
             ServerUnreachableError, NotImmichError, MaintenanceError, UnknownServerError.
         """
         version = await self._find()
-        if await self._retried("GET", "/server/config", self._in_maintenance):
+        if await self.in_maintenance():
             raise _maintenance(self._base)
         if version.major not in KNOWN_MAJORS and not self._allow_unknown_server:
             raise UnknownServerError(
@@ -214,6 +214,14 @@ class Client:
             )
         self._version = version
         return version
+
+    async def in_maintenance(self) -> bool:
+        """Whether the server says that it is in maintenance.
+
+        Raises:
+            AccountError: as `get`.
+        """
+        return await self._retried("GET", "/server/config", self._in_maintenance)
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
         """GET a path below /api, tried again while that may help.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from mirror.core.evidence import Landmarks
 from mirror.core.filter import (
     ALWAYS,
     Query,
@@ -52,16 +53,25 @@ class Selection:
 class Listing:
     """Iterate once, then read `complete`, `problems` and `count`."""
 
-    def __init__(self, client: Client, selection: Selection, *, page_size: int = PAGE_SIZE) -> None:
+    def __init__(
+        self,
+        client: Client,
+        selection: Selection,
+        *,
+        watched_id: str = "",
+        page_size: int = PAGE_SIZE,
+    ) -> None:
+        """`watched_id`: the asset whose `updatedAt` tells whether the server went back in time."""
         self.complete: bool | None = None  # None until the end was reached
         self.problems: list[str] = []
         self.count = 0
+        self.landmarks = Landmarks(selection.user_id, watched_id)
+        self.excluded: set[str] = set()  # ids of what stays out
         self._client = client
         self._selection = selection
         self._page_size = page_size
         self._server_date: datetime | None = None
         self._seen: set[str] = set()
-        self._excluded: set[str] = set()
         self._late: list[Asset] = []  # uploaded since the exclusions were listed
         self._failures: Counter[str] = Counter()
         self._unclear = ""
@@ -90,6 +100,8 @@ class Listing:
         async for page in self._all(asked):
             if page:
                 self.count += len(page)
+                for listed in page:
+                    self.landmarks.see(listed.asset)
                 yield page
         self._close()
 
@@ -102,7 +114,7 @@ class Listing:
                 fresh = [asset for asset in assets if self._is_new(asset)]
                 yield [Listed(asset) for asset in fresh if self._live.takes(asset)]
         if self._late and await self._exclude(asked):
-            late = [asset for asset in self._late if asset.id not in self._excluded]
+            late = [asset for asset in self._late if asset.id not in self.excluded]
             yield [Listed(asset) for asset in late if self._live.takes(asset)]
         if self._live.wants_videos:
             # Without the filter: a video's date may differ from its still's, and nobody tags it.
@@ -123,7 +135,7 @@ class Listing:
         return True
 
     def _may_list(self, asset: Asset) -> bool:
-        return asset.id not in self._excluded and not _is_extracted(asset)
+        return asset.id not in self.excluded and not _is_extracted(asset)
 
     def _close(self) -> None:
         self._tell_failures()
@@ -141,7 +153,7 @@ class Listing:
         """Collect the ids that stay out; False when they may not be all."""
         try:
             for filter_ in _subtracted(self._selection, asked):
-                self._excluded |= await self._ids(filter_)
+                self.excluded |= await self._ids(filter_)
         except RequestError as error:
             self.problems.append(f"{error.what} {error.why}".strip())
         self._tell_failures()

@@ -142,8 +142,8 @@ class DestinationKeys(_Table):
     """What becomes of the file of an asset that is gone from the server."""
     on_unmatched: OnGone | None = None
     """What becomes of the file of an asset that exists and no longer matches the filter."""
-    quarantine_days: Annotated[StrictInt, Field(ge=0, le=36_500)] | None = None
-    """Days that replaced and removed files wait in quarantine."""
+    quarantine_days: Annotated[StrictInt, Field(ge=1, le=36_500)] | None = None
+    """Days that replaced and removed files wait in quarantine, at least 1."""
     max_removed: LimitTable | None = None
     """Most files one run may remove or replace; more are held."""
     max_lost: LimitTable | None = None

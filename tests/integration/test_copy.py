@@ -106,7 +106,7 @@ def asked_originals(sandbox: Sandbox) -> set[str | None]:
     return {request.original_of for request in asked} - {None}
 
 
-def reasons(actions: tuple[Action, ...]) -> dict[str, tuple[Kind, Reason]]:
+def reasons(actions: tuple[Action, ...]) -> dict[str, tuple[Kind, str]]:
     return {action.asset_id: (action.kind, action.reason) for action in actions}
 
 

@@ -1,7 +1,11 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from mirror.core.guard import Allowed, guard
-from mirror.core.model import Destination, Limit, Row
+from mirror.core.evidence import Sentence, Verdict
+from mirror.core.guard import Allowed, Circumstances, Doubt, guard
+from mirror.core.model import Destination, Limit, OnGone, Row
 from mirror.core.plan import Action, Kind, Plan, Reason
 
 DESTINATION = Destination(path="/srv/photos")
@@ -29,12 +33,21 @@ def drifted(count: int) -> list[Action]:
     ]
 
 
-def removed(count: int) -> list[Action]:
-    row = Row(asset_id="1", owner_id="me", checksum=b"", base="", path="")
+def removed(
+    count: int, verdict: Verdict = Verdict.TRASHED, *, owner: str = "me", left_window: bool = False
+) -> list[Action]:
+    row = Row(asset_id="1", owner_id=owner, checksum=b"", base="", path="")
+    sentence = Sentence(OnGone.QUARANTINE, verdict, left_window)
     return [
-        Action(kind=Kind.REMOVE, reason=Reason.UNLISTED, path=f"gone {number}", row=row)
+        Action(kind=Kind.REMOVE, reason=verdict, path=f"gone {number}", row=row, sentence=sentence)
         for number in range(count)
     ]
+
+
+def knowing(
+    *, listed: int = 1, rows: int = 1000, allowed: Allowed | None = None, **more: Any
+) -> Circumstances:
+    return Circumstances(listed=listed, rows=rows, allowed=allowed or Allowed(), **more)
 
 
 def others() -> list[Action]:
@@ -59,7 +72,7 @@ def held(
 ) -> dict[str, int]:
     """How many actions are held, by what is said of them."""
     plan = Plan(tuple(actions))
-    going, holds = guard(plan, destination, listed=1, rows=rows, allowed=allowed or Allowed())
+    going, holds = guard(plan, destination, knowing(rows=rows, allowed=allowed or Allowed()))
     assert len(going.actions) + sum(len(hold.actions) for hold in holds) == len(actions)
     return {hold.what: len(hold.actions) for hold in holds}
 
@@ -96,6 +109,56 @@ def test_removals_of_a_fifth_of_a_tree_are_held():
     assert held(removed(200))["removals"] == 200
 
 
+def test_files_that_left_a_moving_window_do_not_count_against_the_limit():
+    aged = removed(500, Verdict.UNMATCHED, left_window=True)
+    assert held(aged) == {}
+    assert held(aged + removed(51)) == {"removals": 51}
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNMATCHED, Verdict.UNSHARED])
+def test_what_another_filter_no_longer_selects_waits_until_the_filter_is_accepted(verdict: Verdict):
+    plan = Plan((*removed(1, verdict), *removed(2)))
+
+    going, (hold,) = guard(plan, DESTINATION, knowing(scope_changed=True))
+
+    assert going.actions == tuple(removed(2))
+    assert hold.way_through == "--accept-scope"
+    assert hold.of_scope
+    accepted = knowing(scope_changed=True, allowed=Allowed(scope=True))
+    assert guard(plan, DESTINATION, accepted) == (plan, ())
+
+
+def test_the_files_of_an_owner_of_whom_nothing_is_left_wait():
+    plan = Plan((*removed(1, Verdict.UNMATCHED, owner="mum"), *removed(1, Verdict.UNMATCHED)))
+    gone = frozenset({"mum"})
+
+    going, (hold,) = guard(plan, DESTINATION, knowing(vanished_owners=gone))
+
+    assert [action.row and action.row.owner_id for action in going.actions] == ["me"]
+    assert hold.way_through == "--accept-scope"
+    allowed = Allowed(scope=True)
+    assert guard(plan, DESTINATION, knowing(vanished_owners=gone, allowed=allowed)) == (plan, ())
+
+
+def test_a_doubt_holds_the_smallest_removal_and_where_it_says_so_replacements():
+    doubt = Doubt(what="a doubt", reason="why", way_through="how")
+    plan = Plan((*removed(1), *replaced(1), *lost(1)))
+
+    going, (hold,) = guard(plan, DESTINATION, knowing(doubts=(doubt,)))
+    assert going.actions == (*replaced(1), *lost(1))
+    assert (hold.what, hold.way_through) == ("a doubt", "how")
+
+    graver = replace(doubt, of_replacements=True)
+    going, _ = guard(plan, DESTINATION, knowing(doubts=(graver,)))
+    assert going.actions == tuple(lost(1))
+
+
+def test_a_doubt_about_nothing_is_no_hold():
+    doubt = Doubt(what="a doubt", reason="why", way_through="how", of_replacements=True)
+    plan = Plan((*lost(1), *others()))
+    assert guard(plan, DESTINATION, knowing(doubts=(doubt,))) == (plan, ())
+
+
 def test_what_takes_nothing_away_is_never_held():
     assert held(others(), rows=1) == {}
 
@@ -104,7 +167,7 @@ def test_what_is_held_leaves_the_rest_of_the_plan_as_it_is():
     rest = others()
     plan = Plan((*rest, *lost(51)), unchanged=7, known=("known",), complete=False)
 
-    going, (hold,) = guard(plan, DESTINATION, listed=1, rows=1000, allowed=Allowed())
+    going, (hold,) = guard(plan, DESTINATION, knowing())
 
     assert going == Plan(tuple(rest), unchanged=7, known=("known",), complete=False)
     assert list(hold.actions) == lost(51)
@@ -132,7 +195,7 @@ def test_one_more_than_allowed_holds_all_of_them():
 
 
 def test_a_hold_tells_its_numbers_and_the_way_through():
-    _, (hold,) = guard(Plan(tuple(lost(60))), DESTINATION, listed=1, rows=1000, allowed=Allowed())
+    _, (hold,) = guard(Plan(tuple(lost(60))), DESTINATION, knowing())
 
     assert hold.reason == (
         "60 of 1000 files vanished from the disk; the limit is 100 files or 5% of them"
@@ -149,7 +212,7 @@ def test_an_empty_listing_over_files_that_are_here_is_held_as_a_whole():
         )
     )
 
-    going, (hold,) = guard(plan, DESTINATION, listed=0, rows=3, allowed=Allowed())
+    going, (hold,) = guard(plan, DESTINATION, knowing(listed=0, rows=3))
 
     assert going.actions == ()
     assert hold.actions == plan.actions
@@ -159,4 +222,5 @@ def test_an_empty_listing_over_files_that_are_here_is_held_as_a_whole():
 def test_an_empty_listing_is_let_through_when_all_of_it_is_allowed():
     plan = Plan((Action(kind=Kind.RETAIN, reason=Reason.UNLISTED, path="a"),))
 
-    assert guard(plan, DESTINATION, listed=0, rows=1, allowed=Allowed(removed=1)) == (plan, ())
+    allowed = Allowed(removed=1)
+    assert guard(plan, DESTINATION, knowing(listed=0, rows=1, allowed=allowed)) == (plan, ())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mirror.core import checksum
 from mirror.core.layout import LayoutError, compile_layout, fold
 from mirror.core.model import Asset, Disk, EntryKind, Listed, NameRules, Row
-from mirror.core.plan import Action, Difference, Kind, Plan, Policy, Reason, make_plan
+from mirror.core.plan import Action, Difference, Kind, Plan, Reason, make_plan
 from tests.strategies import assets, layout_texts, name_rules, worlds
 from tests.world import Look, World, carry_out, look, plan, plan_for
 
@@ -101,14 +101,14 @@ def test_without_a_complete_listing_nothing_happens_to_what_is_not_listed(world)
 
 @given(worlds())
 def test_where_several_selections_share_a_destination_nothing_is_let_go(world):
-    shared = replace(world, policy=replace(world.policy, removes=False))
+    shared = replace(world, removes=False)
 
     assert not any(action.kind in _GONE for action in plan(shared).actions)
 
 
 @given(worlds())
 def test_nothing_is_removed_when_the_policy_is_to_keep(world):
-    kept = replace(world, policy=Policy())
+    kept = replace(world, sentence=None)
 
     assert not any(plan(kept).of(Kind.REMOVE))
 
@@ -255,7 +255,7 @@ def test_paths_stay_when_the_listing_changes_after_a_run(world, data):
     carry_out(world, plan(world).actions)
     before = dict(world.rows)
     fewer = [listed for listed in world.listed if data.draw(st.booleans())]
-    world = replace(world, listed=tuple(fewer), policy=Policy())
+    world = replace(world, listed=tuple(fewer), removes=True, sentence=None)
 
     carry_out(world, plan(world).actions)
 
@@ -309,7 +309,7 @@ def test_no_name_the_server_sends_leads_outside_the_root(
     taken = Disk(folders=frozenset(fold(item.base) for item in differences))
 
     for disk in (Disk(), taken):
-        whole = make_plan(differences, [], disk, complete=True, policy=Policy())
+        whole = make_plan(differences, [], disk, complete=True)
         assert all(_is_inside(action.path) for action in whole.actions)
         keys = [fold(action.path) for action in whole.actions if action.kind is not Kind.CONFLICT]
         assert len(set(keys)) == len(keys)

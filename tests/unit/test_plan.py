@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from mirror.core.evidence import Sentence, Verdict
 from mirror.core.layout import fold
 from mirror.core.model import Asset, Disk, EntryKind, Listed, OnGone, Row, RowState
 from mirror.core.names import candidates, id8
-from mirror.core.plan import ORDER, Action, Difference, Kind, Policy, Reason, make_plan
+from mirror.core.plan import ORDER, Action, Difference, Kind, Reason, make_plan
 from tests.world import (
     OURS_NS,
     UPLOADED_AT,
@@ -263,7 +264,8 @@ def test_listed_without_a_row_and_without_a_name_left_is_a_conflict():
 
 # -- not listed, listing complete ------------------------------------------------------------------
 
-QUARANTINED = Policy(on_gone=OnGone.QUARANTINE)
+QUARANTINED = Sentence(OnGone.QUARANTINE, Verdict.TRASHED)
+OFFLINE = Sentence(OnGone.KEEP, Verdict.OFFLINE)
 
 
 def test_not_listed_as_recorded_is_retained():
@@ -281,21 +283,51 @@ def test_not_listed_and_retained_already_is_left_alone():
 @pytest.mark.parametrize("state", RowState)
 def test_not_listed_as_recorded_is_removed_where_that_is_the_policy(state: RowState):
     known = row(asset(), "W.jpg", state=state)
-    it = world(rows=(known,), disk={"W.jpg": ours()}, policy=QUARANTINED)
+    it = world(rows=(known,), disk={"W.jpg": ours()}, sentence=QUARANTINED)
 
-    assert steps(it) == ["remove not listed any more: W.jpg"]
+    assert steps(it) == ["remove in the trash: W.jpg"]
 
 
-@pytest.mark.parametrize("policy", [Policy(), QUARANTINED])
-def test_not_listed_and_missing_is_forgotten(policy: Policy):
-    it = world(rows=(row(asset(), "W.jpg"),), policy=policy)
+def test_not_listed_and_kept_for_a_reason_is_retained_with_it():
+    it = world(rows=(row(asset(), "W.jpg"),), disk={"W.jpg": ours()}, sentence=OFFLINE)
+
+    assert steps(it) == ["retain offline on the server: W.jpg"]
+
+
+def test_not_listed_and_retained_for_another_reason_is_told_the_new_one():
+    kept = row(asset(), "W.jpg", state=RowState.RETAINED, reason=Verdict.TRASHED.value)
+    same = replace(kept, reason=Verdict.OFFLINE.value)
+
+    assert steps(world(rows=(kept,), disk={"W.jpg": ours()}, sentence=OFFLINE)) == [
+        "retain offline on the server: W.jpg"
+    ]
+    assert steps(world(rows=(same,), disk={"W.jpg": ours()}, sentence=OFFLINE)) == []
+
+
+def test_not_listed_and_nothing_learnt_keeps_what_was_known():
+    kept = row(asset(), "W.jpg", state=RowState.RETAINED, reason=Verdict.TRASHED.value)
+    unknown = Sentence(OnGone.KEEP, Verdict.UNKNOWN)
+
+    assert steps(world(rows=(kept,), disk={"W.jpg": ours()}, sentence=unknown)) == []
+
+
+def test_listed_again_after_it_was_seen_in_the_trash_is_no_longer_proved_removed():
+    known = row(asset(), "W.jpg", seen_trashed_at=UPLOADED_AT)
+    it = world(asset(), rows=(known,), disk={"W.jpg": ours()})
+
+    assert steps(it) == ["adopt listed again: W.jpg"]
+
+
+@pytest.mark.parametrize("sentence", [None, QUARANTINED])
+def test_not_listed_and_missing_is_forgotten(sentence: Sentence | None):
+    it = world(rows=(row(asset(), "W.jpg"),), sentence=sentence)
 
     assert steps(it) == ["forget not listed any more: W.jpg"]
 
 
-@pytest.mark.parametrize("policy", [Policy(), QUARANTINED])
-def test_not_listed_with_other_bytes_is_disowned_and_stays(policy: Policy):
-    it = world(rows=(row(asset(), "W.jpg"),), disk={"W.jpg": theirs()}, policy=policy)
+@pytest.mark.parametrize("sentence", [None, QUARANTINED])
+def test_not_listed_with_other_bytes_is_disowned_and_stays(sentence: Sentence | None):
+    it = world(rows=(row(asset(), "W.jpg"),), disk={"W.jpg": theirs()}, sentence=sentence)
 
     assert steps(it) == ["disown drifted: W.jpg"]
 
@@ -309,7 +341,7 @@ def test_not_listed_while_the_listing_is_incomplete_nothing_is_done(node: Node |
         rows=(row(asset(), "W.jpg"),),
         disk={"W.jpg": node} if node else {},
         complete=False,
-        policy=QUARANTINED,
+        sentence=QUARANTINED,
     )
 
     assert steps(it) == []
@@ -322,14 +354,15 @@ def test_not_listed_where_several_selections_share_a_destination_nothing_is_done
     it = world(
         rows=(row(asset(), "W.jpg"),),
         disk={"W.jpg": node} if node else {},
-        policy=Policy(removes=False, on_gone=OnGone.DELETE),
+        removes=False,
+        sentence=QUARANTINED,
     )
 
     assert steps(it) == []
 
 
 def test_what_has_no_row_and_is_not_listed_is_left_alone():
-    assert steps(world(disk={"foreign.jpg": theirs()}, policy=QUARANTINED)) == []
+    assert steps(world(disk={"foreign.jpg": theirs()}, sentence=QUARANTINED)) == []
 
 
 # -- listed again ----------------------------------------------------------------------------------
@@ -674,7 +707,6 @@ def test_a_difference_that_needs_nothing_is_counted_as_unchanged():
         [],
         Disk(holders={fold("W.jpg"): ID}),
         complete=True,
-        policy=Policy(),
         unchanged=3,
     )
 

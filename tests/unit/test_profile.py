@@ -103,7 +103,7 @@ transfers = 3
 path = "~/m/../n/"
 on_removed = "quarantine"
 on_unmatched = "delete"
-quarantine_days = 0
+quarantine_days = 3
 max_removed = { count = 5 }
 max_lost = { share = 1 }
 min_free = "500MB"
@@ -124,7 +124,7 @@ require_mount = "/mnt"
                 path=str(Path("~/n").expanduser()),
                 on_removed=OnGone.QUARANTINE,
                 on_unmatched=OnGone.DELETE,
-                quarantine_days=0,
+                quarantine_days=3,
                 max_removed=Limit(count=5),
                 max_lost=Limit(share=1.0),
                 min_free_bytes=500_000_000,
@@ -571,7 +571,7 @@ def test_folders_side_by_side_do_not_overlap(load):
         ('path = "/x"\nmin_free = -1', "should be a size"),
         ('path = "/x"\nmin_free = true', "should be a size"),
         ('path = "/x"\nmin_free = "1 parsec"', "could not interpret byte unit"),
-        ('path = "/x"\nquarantine_days = -1', "greater than or equal to 0"),
+        ('path = "/x"\nquarantine_days = -1', "greater than or equal to 1"),
         ('path = "/x"\nrequire_mount = "mnt"', "should be absolute"),
         ('path = "/x"\nrequire_mount = 1', "should be true, false, or the mount point's path"),
         ('path = "/x"\non_removed = "quarantin"', "did you mean 'quarantine'?"),

@@ -1,0 +1,191 @@
+"""Why an asset may leave the tree: what the server said of it, and what each policy makes of that.
+
+Nothing leaves because it was not in a listing. Each candidate was asked for by its id, and only an
+answer that means something moves its file.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from mirror.core.model import Asset, Destination, Filter, OnGone, Row
+
+
+class Verdict(StrEnum):
+    """What the server says of an asset that it did not list; the value is kept as the reason."""
+
+    TRASHED = "in the trash"
+    GONE = "purged or moved to the locked folder"  # no API key can tell which
+    UNMATCHED = "no longer selected"
+    UNSHARED = "no longer shared"  # another owner's: trashed, archived and unshared look alike
+    OFFLINE = "offline on the server"
+    UNKNOWN = "nothing was learnt of it"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A verdict, and what else the answer told."""
+
+    verdict: Verdict
+    asset: Asset | None = None  # as the server describes it, where it does
+    left_window: bool = False  # it is UNMATCHED only because a moving window left it behind
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What becomes of a file whose asset is not listed, and why."""
+
+    disposal: OnGone
+    reason: Verdict
+    left_window: bool = False
+
+
+def judge(row: Row, evidence: Evidence, destination: Destination) -> Sentence:
+    """The policy that a verdict calls for; KEEP where it proves nothing."""
+    disposal = _disposal(row, evidence.verdict, destination)
+    return Sentence(disposal, evidence.verdict, evidence.left_window)
+
+
+def _disposal(row: Row, verdict: Verdict, destination: Destination) -> OnGone:
+    match verdict:
+        case Verdict.TRASHED:
+            return destination.on_removed
+        case Verdict.GONE if row.seen_trashed_at is not None:
+            return destination.on_removed  # in the trash when an earlier run asked: it was purged
+        case Verdict.GONE:
+            return _at_most(destination.on_removed)  # it may only be locked
+        case Verdict.UNMATCHED:
+            return destination.on_unmatched
+        case Verdict.UNSHARED:
+            return _at_most(destination.on_unmatched)
+        case Verdict.OFFLINE | Verdict.UNKNOWN:
+            return OnGone.KEEP
+
+
+def _at_most(policy: OnGone) -> OnGone:
+    """Weak evidence deletes nothing: a quarantine can be undone."""
+    return OnGone.QUARANTINE if policy is OnGone.DELETE else policy
+
+
+def with_videos(rows: Iterable[Row], told: Mapping[str, Evidence]) -> dict[str, Evidence]:
+    """The evidence of each row; a live photo's video follows its still, if that is a candidate.
+
+    `told` are answers by asset id, of stills and of all that has no still among the candidates.
+    """
+    unknown = Evidence(Verdict.UNKNOWN)
+    return {row.asset_id: told.get(row.still_id) or told.get(row.asset_id, unknown) for row in rows}
+
+
+def left_window(filter_: Filter, asset: Asset, now: datetime) -> bool:
+    """Whether an asset is older than a window of the filter that moves with time.
+
+    `now` is the server's clock.
+    """
+    return any(
+        days is not None and moment is not None and moment < now - timedelta(days=days)
+        for days, moment in (
+            (filter_.taken_within_days, asset.taken_at),
+            (filter_.uploaded_within_days, asset.uploaded_at),
+        )
+    )
+
+
+# -- is it the server that it was? -----------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Landmarks:
+    """What one listing shows of the server's state, without remembering the listing.
+
+    `watched_id` is the asset that had the newest `updatedAt` when the mirror was last in line.
+    """
+
+    user_id: str | None
+    watched_id: str = ""
+    watched_updated_at: datetime | None = None  # None: it was not listed
+    newest_updated: Asset | None = None  # own assets, from here on
+    newest_uploaded: Asset | None = None
+    first: Asset | None = None
+    owners: set[str] = field(default_factory=set)  # whose assets were listed
+
+    def see(self, asset: Asset) -> None:
+        """Take note of a listed asset."""
+        self.owners.add(asset.owner_id)
+        if asset.id == self.watched_id:
+            self.watched_updated_at = asset.updated_at
+        if asset.owner_id != self.user_id:
+            return
+        self.first = self.first or asset
+        if self.newest_updated is None or asset.updated_at > self.newest_updated.updated_at:
+            self.newest_updated = asset
+        if self.newest_uploaded is None or asset.uploaded_at > self.newest_uploaded.uploaded_at:
+            self.newest_uploaded = asset
+
+    @property
+    def canaries(self) -> list[str]:
+        """Ids of own assets that exist: the newest, and another one where there is any."""
+        seen = (self.newest_uploaded, self.first)
+        return list(dict.fromkeys(asset.id for asset in seen if asset is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The asset with the newest `updatedAt` that a mirror has seen, and that stamp."""
+
+    asset_id: str
+    updated_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.asset_id} {self.updated_at.isoformat()}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Newest | None":
+        """What `str` made; None of anything else."""
+        asset_id, _, stamp = text.partition(" ")
+        try:
+            return cls(asset_id, datetime.fromisoformat(stamp))
+        except ValueError:
+            return None
+
+
+def went_back(
+    remembered: Newest | None,
+    landmarks: Landmarks,
+    rows: Iterable[Row],
+    told: Mapping[str, Evidence],
+) -> str:
+    """Why the server looks restored from a backup; empty when it does not.
+
+    `rows` are the candidates for removal, `told` what was said of them.
+    """
+    if remembered is not None:
+        stamp = _stamp(remembered.asset_id, landmarks, told)
+        if stamp is not None and stamp < remembered.updated_at:
+            return (
+                f"asset {remembered.asset_id} was changed at {remembered.updated_at:%F %T},"
+                f" and the server knows it only as of {stamp:%F %T}"
+            )
+    newest = landmarks.newest_uploaded
+    younger = [
+        row
+        for row in rows
+        if newest is not None
+        and told[row.asset_id].verdict is Verdict.GONE
+        and row.seen_trashed_at is None
+        and row.uploaded_at is not None
+        and row.uploaded_at > newest.uploaded_at
+    ]
+    if younger and newest is not None:
+        return (
+            f"{len(younger)} assets are gone that were uploaded after"
+            f" {newest.uploaded_at:%F %T}, when the newest one listed was"
+        )
+    return ""
+
+
+def _stamp(asset_id: str, landmarks: Landmarks, told: Mapping[str, Evidence]) -> datetime | None:
+    if landmarks.watched_updated_at is not None:
+        return landmarks.watched_updated_at
+    evidence = told.get(asset_id)
+    return evidence.asset.updated_at if evidence and evidence.asset else None
