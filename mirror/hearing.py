@@ -4,9 +4,9 @@ One hearing a run. Writes only notes of its own: what was seen in the trash, the
 newest change that a run in line has accepted, and that the server went back in time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from mirror.core.evidence import Evidence, Newest, Sentence, Verdict, judge, went_back
@@ -45,7 +45,7 @@ class Hearing:
     listing: Listing
     allowed: Allowed
     live_photos: LivePhotos
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))  # the local clock
+    clock: Callable[[], datetime]  # of this machine
     sentences: dict[str, Sentence] = field(default_factory=dict)  # by asset id
     short: list[str] = field(default_factory=list)  # ids that the listing should have had
     _rows: list[Row] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Hearing:
         Raises:
             AccountError: as `hear`.
         """
-        if self._asked_at is None or datetime.now(UTC) - self._asked_at < _FRESH:
+        if self._asked_at is None or self.clock() - self._asked_at < _FRESH:
             return set(asset_ids)
         wanted = set(asset_ids)
         # Stills too: a live photo's video has no evidence of its own.
@@ -105,7 +105,7 @@ class Hearing:
         witness = Witness(self.client, self.selected.selection, self.listing)
         told = await witness.testify(rows)
         self.short = witness.short
-        self._asked_at = datetime.now(UTC)
+        self._asked_at = self.clock()
         trashed = [key for key, evidence in told.items() if evidence.verdict is Verdict.TRASHED]
         self.index.note_trashed(trashed, self.listing.server_date)
         return told
@@ -138,7 +138,7 @@ class Hearing:
     @property
     def clocks_differ(self) -> timedelta | None:
         """By how much the clocks here and at the server differ; None while that is harmless."""
-        apart = self.listing.server_date - self.now
+        apart = self.listing.server_date - self.clock()
         return apart if abs(apart) > _CLOCKS_MAY_DIFFER else None
 
     def _of_restored_server(self) -> Doubt | None:
@@ -164,7 +164,7 @@ class Hearing:
         return Doubt(
             what="clocks that differ",
             reason=f"the server's clock says {self.listing.server_date:%F %T} UTC,"
-            f" this machine's {self.now:%F %T} UTC",
+            f" this machine's {self.clock():%F %T} UTC",
             way_through="set the wrong one right, and run again",
         )
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -47,6 +47,7 @@ class Options:
     allowed: Allowed = field(default_factory=Allowed)
     removes: bool = True  # False: `copy`, where several selections share a destination
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)  # of this machine
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,6 +157,7 @@ class MirrorRun:
             listing=listing,
             allowed=self.options.allowed,
             live_photos=self.mirror.live_photos,
+            clock=self.options.clock,
         )
         return hearing, survey
 

@@ -1,0 +1,371 @@
+"""What leaves, on which evidence, how long it waits, and how it comes back."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror.core.evidence import Verdict
+from mirror.core.guard import Allowed
+from mirror.core.model import Choice, Filter, LivePhotos, OnGone
+from mirror.errors import ExitCode
+from mirror.index import Index, Quarantined
+from mirror.run import MirrorRun
+from mirror.sandbox import Library
+from mirror.sandbox.faults import Answered, Happens
+from tests.integration.mirroring import (
+    NOON,
+    Mirrored,
+    content,
+    counts,
+    describe,
+    files,
+    mirrored,
+    moved_aside,
+    photos,
+)
+
+QUARANTINE = {
+    "min_free_bytes": 0,
+    "on_removed": OnGone.QUARANTINE,
+    "on_unmatched": OnGone.QUARANTINE,
+}
+DELETE = QUARANTINE | {"on_removed": OnGone.DELETE, "on_unmatched": OnGone.DELETE}
+DAY = timedelta(days=1)
+
+
+def in_quarantine(me: Mirrored) -> list[Quarantined]:
+    with Index(me.root / ".mirror/index.sqlite3", dry=True) as index:
+        return list(index.quarantined())
+
+
+def reasons(me: Mirrored) -> dict[str, str]:
+    with Index(me.root / ".mirror/index.sqlite3", dry=True) as index:
+        return {row.path.rpartition("/")[2]: row.reason for row in index.all_rows()}
+
+
+def trash(library: Library, *names: str) -> None:
+    library.trash(*(library.named(name).id for name in names))
+
+
+async def later(me: Mirrored, days: float, **options: Any) -> MirrorRun:
+    """A run so many days from now, on a machine whose clock agrees with the server's."""
+    me.library.jump(timedelta(days=days))
+    return await me.run(clock=me.library.clock, **options)
+
+
+# -- how long it waits -----------------------------------------------------------------------------
+
+
+async def test_a_removed_file_waits_its_days_from_when_it_was_set_aside(tmp_path: Path):
+    async with mirrored(tmp_path, photos(3), destination=QUARANTINE) as me:
+        await me.synced()
+        trash(me.library, "IMG_0001.jpg")
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 2, "removed": 1}
+        (waiting,) = moved_aside(me.root)
+        assert waiting.read_bytes() == content(1)
+        assert waiting.stat().st_mtime == NOON.timestamp()  # years old, and none of its business
+        (item,) = in_quarantine(me)
+        assert (item.original_path, item.reason) == ("2020/06/15/IMG_0001.jpg", Verdict.TRASHED)
+        await me.assert_settled()
+
+        await later(me, 29)
+        assert moved_aside(me.root) == [waiting]
+        run = await later(me, 1.1)
+        assert run.report.purged == 1
+        assert moved_aside(me.root) == []
+        assert in_quarantine(me) == []
+        assert not (me.root / ".mirror/quarantine").exists()
+
+
+async def test_a_clock_that_went_back_purges_nothing(tmp_path: Path):
+    async with mirrored(tmp_path, photos(3), destination=QUARANTINE) as me:
+        await me.synced()
+        trash(me.library, "IMG_0001.jpg")
+        await me.synced()
+        await later(me, -3000)
+        assert len(moved_aside(me.root)) == 1
+
+
+async def test_what_is_due_waits_while_the_clocks_differ(tmp_path: Path):
+    async with mirrored(tmp_path, photos(3), destination=QUARANTINE) as me:
+        await me.synced()
+        trash(me.library, "IMG_0001.jpg")
+        await me.synced()
+        me.library.jump(40 * DAY)
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.HELD, describe(run)
+        assert "1 files would leave quarantine" in run.report.holds[0][0]
+        assert len(moved_aside(me.root)) == 1
+
+
+async def test_weak_evidence_waits_its_days_whatever_the_policy(tmp_path: Path):
+    async with mirrored(tmp_path, photos(3), destination=DELETE) as me:
+        await me.synced()
+        me.library.lock(me.library.named("IMG_0001.jpg").id)
+        await me.run(allowed=Allowed(restored_server=True))
+        (item,) = in_quarantine(me)
+        assert (item.reason, item.days) == (Verdict.GONE, None)
+        await later(me, 29)
+        assert len(moved_aside(me.root)) == 1
+        await later(me, 2)
+        assert moved_aside(me.root) == []
+
+
+# -- how it comes back -----------------------------------------------------------------------------
+
+
+async def test_a_photo_that_is_restored_comes_back_out_of_quarantine(tmp_path: Path):
+    async with mirrored(tmp_path, photos(3), destination=QUARANTINE) as me:
+        await me.synced()
+        before = files(me.root)
+        trash(me.library, "IMG_0001.jpg")
+        await me.synced()
+        me.library.restore(me.library.named("IMG_0001.jpg").id)
+        me.sandbox.requests.clear()
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 2, "restored": 1}
+        assert me.originals() == {}
+        assert files(me.root) == before
+        assert in_quarantine(me) == []
+        await me.assert_settled()
+
+
+async def test_a_photo_that_is_kept_says_why_and_is_unchanged_when_it_is_listed_again(
+    tmp_path: Path,
+):
+    policies = QUARANTINE | {"on_removed": OnGone.KEEP}
+    async with mirrored(tmp_path, photos(3), destination=policies) as me:
+        await me.synced()
+        before = files(me.root)
+        trash(me.library, "IMG_0001.jpg")
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 2, "retained": 1}
+        assert reasons(me)["IMG_0001.jpg"] == Verdict.TRASHED
+        await me.assert_settled()
+        me.library.restore(me.library.named("IMG_0001.jpg").id)
+        await me.synced()
+        assert reasons(me)["IMG_0001.jpg"] == ""
+        assert files(me.root) == before
+        await me.assert_settled()
+
+
+# -- live photos -----------------------------------------------------------------------------------
+
+
+def with_live_photo(count: int = 3) -> Library:
+    library = photos(count)
+    video = library.upload("IMG_0001.mov", content("video"), taken_at=NOON)
+    library.link_live_photo(library.named("IMG_0001.jpg").id, video.id)
+    return library
+
+
+@pytest.mark.parametrize("policies", [QUARANTINE, DELETE])
+async def test_a_live_photos_video_leaves_with_its_still(
+    tmp_path: Path, policies: dict[str, object]
+):
+    async with mirrored(tmp_path, with_live_photo(), destination=policies) as me:
+        await me.synced()
+        trash(me.library, "IMG_0001.jpg")
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 2, "removed": 2}
+        assert {path.name for path in (me.root / "2020/06/15").iterdir()} == {
+            "IMG_0000.jpg",
+            "IMG_0002.jpg",
+        }
+
+
+async def test_a_video_that_only_the_listing_lacks_stays_with_its_still(tmp_path: Path):
+    async with mirrored(tmp_path, with_live_photo(), destination=DELETE) as me:
+        await me.synced()
+        before = files(me.root)
+        me.sandbox.faults.hidden = {me.library.named("IMG_0001.mov").id}
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.PARTIAL, describe(run)
+        assert files(me.root) == before
+
+
+async def test_videos_that_are_no_longer_wanted_wait_for_the_scope(tmp_path: Path):
+    async with mirrored(tmp_path, with_live_photo(), destination=QUARANTINE) as me:
+        await me.synced()
+        before = files(me.root)
+        me.mirror = replace(me.mirror, live_photos=LivePhotos.STILL)
+        run = await me.run()
+        assert [way for _, way in run.report.holds] == ["--accept-scope"]
+        assert files(me.root) == before
+        run = await me.synced(allowed=Allowed(scope=True))
+        assert counts(run) == {"unchanged": 3, "removed": 1}
+        await me.assert_settled()
+
+
+# -- filters ---------------------------------------------------------------------------------------
+
+
+async def test_what_a_moving_window_leaves_behind_goes_whatever_its_number(tmp_path: Path):
+    library = photos(40)
+    now = library.clock()
+    for number, asset in enumerate(library.assets.values()):
+        taken_at = now - timedelta(days=1 if number < 5 else 9)
+        library.redate(asset.id, taken_at.replace(microsecond=0))
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        me.mirror = replace(me.mirror, filter=Filter(taken_within_days=10))
+        await me.synced()
+        run = await later(me, 3)
+        assert counts(run) == {"unchanged": 5, "removed": 35}, describe(run)
+        run = await later(me, 30)  # and yet it never empties the folder by itself
+        assert run.report.exit_code is ExitCode.HELD, describe(run)
+        assert len(files(me.root)) == 5
+
+
+async def test_what_comes_into_an_excluded_album_is_unmatched(tmp_path: Path):
+    library = photos(4)
+    album = library.make_album("Private", [library.named("IMG_0000.jpg").id])
+    async with mirrored(tmp_path, library, destination=QUARANTINE) as me:
+        me.mirror = replace(me.mirror, exclude=(Filter(albums=Choice((album.id,))),))
+        await me.synced()
+        library.add_to_album(album.id, library.named("IMG_0001.jpg").id)
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 2, "removed": 1}
+        assert [item.reason for item in in_quarantine(me)] == [Verdict.UNMATCHED]
+
+
+async def test_what_leaves_an_album_is_unmatched_and_what_only_the_listing_lacks_stays(
+    tmp_path: Path,
+):
+    library = photos(4)
+    ids = [asset.id for asset in library.assets.values()]
+    album = library.make_album("Trip", ids)
+    async with mirrored(tmp_path, library, destination=QUARANTINE) as me:
+        me.mirror = replace(me.mirror, filter=Filter(albums=Choice((album.id,))))
+        await me.synced()
+        me.sandbox.faults.hidden = {ids[1]}
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.PARTIAL, describe(run)
+        me.sandbox.faults.clear()
+        library.remove_from_album(album.id, ids[1])
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 3, "removed": 1}
+
+
+async def test_a_name_that_no_longer_exists_holds_removals(tmp_path: Path):
+    library = photos(4)
+    ids = [asset.id for asset in library.assets.values()]
+    album = library.make_album("Trip", ids)
+    async with mirrored(tmp_path, library, destination=QUARANTINE, key="all") as me:
+        me.mirror = replace(me.mirror, filter=Filter(albums=Choice(("Trip",))))
+        await me.synced()
+        library.albums[album.id].name = "Journey"
+        library.remove_from_album(album.id, ids[1])
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.HELD, describe(run)
+        assert "'Trip' no longer names" in run.report.holds[0][0]
+        assert len(files(me.root)) == 4
+
+
+# -- many ------------------------------------------------------------------------------------------
+
+
+async def test_many_candidates_are_sought_in_the_trash_and_not_one_by_one(tmp_path: Path):
+    library = photos(80)
+    async with mirrored(tmp_path, library, destination=QUARANTINE) as me:
+        await me.synced()
+        library.trash(*[asset.id for asset in library.assets.values()][:60])
+        run = await me.run()
+        assert [way for _, way in run.report.holds] == ["--allow-removed 60"]
+        assert counts(run) == {"unchanged": 20, "held": 60}
+        me.sandbox.requests.clear()
+        run = await me.synced(allowed=Allowed(removed=60))
+        assert counts(run) == {"unchanged": 20, "removed": 60}
+        assert len(me.sandbox.requests) < 30
+        assert len(moved_aside(me.root)) == 60
+        await me.assert_settled()
+
+
+# -- while something else goes wrong ---------------------------------------------------------------
+
+
+async def test_removals_wait_while_a_transfer_fails(tmp_path: Path):
+    library = photos(3)
+    async with mirrored(tmp_path, library, destination=QUARANTINE) as me:
+        await me.synced()
+        trash(library, "IMG_0001.jpg")
+        new = library.upload("new.jpg", content("new"), taken_at=NOON)
+        me.sandbox.faults.add(Answered(404, b'{"message":"Not Found"}'), asset_id=new.id, times=2)
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.PARTIAL, describe(run)
+        assert counts(run) == {"unchanged": 2, "postponed": 1, "failed": 1}
+        me.sandbox.faults.clear()
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 2, "downloaded": 1, "removed": 1}
+
+
+def take_back(library: Library) -> None:
+    library.restore(library.named("IMG_0001.jpg").id)
+
+
+async def test_the_server_is_asked_again_when_the_evidence_is_old(tmp_path: Path):
+    library = photos(3)
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        await me.synced()
+        trash(library, "IMG_0001.jpg")
+        new = library.upload("new.jpg", content("new"), taken_at=NOON)
+        # While a large original comes, a day passes, and somebody takes the photo back.
+        me.sandbox.faults.add(Happens(lambda: take_back(library)), asset_id=new.id, times=1)
+        moments: list[datetime] = []
+
+        def clock() -> datetime:
+            moments.append(library.clock())
+            return moments[-1] + timedelta(seconds=40 * len(moments))
+
+        run = await me.run(clock=clock)
+        assert counts(run) == {"unchanged": 2, "downloaded": 1, "postponed": 1}, describe(run)
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 3, "adopted": 1}
+
+
+async def test_a_file_that_was_edited_meanwhile_stays(tmp_path: Path):
+    library = photos(3)
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        await me.synced()
+        trash(library, "IMG_0001.jpg")
+        edited = me.root / "2020/06/15/IMG_0001.jpg"
+        new = library.upload("new.jpg", content("new"), taken_at=NOON)
+        edit: Callable[[], object] = lambda: edited.write_bytes(b"mine")  # noqa: E731
+        me.sandbox.faults.add(Happens(edit), asset_id=new.id, times=1)
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.PARTIAL, describe(run)
+        assert edited.read_bytes() == b"mine"
+        run = await me.synced()
+        assert counts(run)["disowned"] == 1
+        assert edited.read_bytes() == b"mine"
+        await me.assert_settled()
+
+
+# -- a plan ----------------------------------------------------------------------------------------
+
+
+async def test_a_plan_says_what_the_run_then_does_and_leaves_no_trace(tmp_path: Path):
+    library = photos(6)
+    async with mirrored(tmp_path, library, destination=QUARANTINE) as me:
+        await me.synced()
+        trash(library, "IMG_0001.jpg")
+        library.lock(library.named("IMG_0002.jpg").id)
+        library.redate(library.named("IMG_0003.jpg").id, NOON + DAY)
+        library.replace(library.named("IMG_0004.jpg").id, content("other"))
+        library.upload("new.jpg", content("new"), taken_at=NOON)
+        (me.root / "2020/06/15/IMG_0005.jpg").unlink()
+        before = files(me.root)
+        planned = await me.planned()
+        assert files(me.root) == before
+        done = await me.run()
+        assert [str(action) for action in done.plan.actions] == [
+            str(action) for action in planned.plan.actions
+        ]
+        assert counts(done) == {
+            "unchanged": 1, "downloaded": 2, "moved": 1, "replaced": 1, "removed": 2,
+        }  # fmt: skip
+        await me.assert_settled()
