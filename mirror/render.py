@@ -31,7 +31,8 @@ def report_text(report: Report) -> Iterator[str]:
     came = f" ({size(report.received_bytes)})" if report.received_bytes else ""
     nothing = "nothing done" if report.error else "nothing listed"
     yield f"{report.mirror} -> {report.destination}: {told or nothing}{came}"
-    if report.counts.get(Outcome.REPLACED) or report.counts.get(Outcome.REMOVED):
+    left = report.counts.get(Outcome.REPLACED, 0) + report.counts.get(Outcome.REMOVED, 0)
+    if left > report.purged:
         yield "  what left its place is in .mirror/quarantine/, below the folder of this run"
     if report.purged:
         yield f"  {report.purged} left quarantine for good"
@@ -113,6 +114,8 @@ def _action_json(action: Action) -> dict[str, Any]:
         "path": action.path,
         "asset_id": action.asset_id,
     }
+    if action.sentence is not None:
+        told["disposal"] = action.sentence.disposal.value
     return {**told, "from_path": action.source} if action.source else told
 
 

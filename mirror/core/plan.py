@@ -79,6 +79,8 @@ class Action:
 
     def __str__(self) -> str:
         text = f"{self.kind.value} {self.reason.value}: {self.path}"
+        if self.sentence is not None:
+            return f"{text} -> {self.sentence.disposal.value}"
         return f"{text} <- {self.source}" if self.source else text
 
 

@@ -285,7 +285,7 @@ def test_not_listed_as_recorded_is_removed_where_that_is_the_policy(state: RowSt
     known = row(asset(), "W.jpg", state=state)
     it = world(rows=(known,), disk={"W.jpg": ours()}, sentence=QUARANTINED)
 
-    assert steps(it) == ["remove in the trash: W.jpg"]
+    assert steps(it) == ["remove in the trash: W.jpg -> quarantine"]
 
 
 def test_not_listed_and_kept_for_a_reason_is_retained_with_it():
