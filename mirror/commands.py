@@ -25,8 +25,7 @@ class Chosen:
 async def sync(profiles: Iterable[Chosen], session: Session) -> list[Report]:
     """Every mirror of every profile; or their plans, when the session is dry."""
     with told(session.options.run_id, session.reports):
-        for choice in profiles:
-            await session.run(choice.profile, choice.mirrors)
+        await session.run_all((choice.profile, choice.mirrors) for choice in profiles)
     return session.reports
 
 

@@ -1,7 +1,8 @@
 """Carry a plan out, in its order, and say what became of each step."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -24,9 +25,6 @@ from mirror.threads import in_thread
 from mirror.transfer import Fetcher, Progress, Received, mtime_ns, partial_name
 
 _BATCH: Final = 256
-_FIRST_WORKERS: Final = 4
-_STEP_S: Final = 1.0
-_GROWTH: Final = 1.05  # one more worker pays only while files per second grow by this
 
 _OUTCOMES: Final[Mapping[Kind, tuple[Outcome, Event]]] = {
     Kind.REBIND: (Outcome.REBOUND, Event.ASSET_REBOUND),
@@ -200,8 +198,9 @@ def _moved(action: Action) -> Row:
 async def _bring(actions: Sequence[Action], work: Work) -> None:
     """Copy or download, several at once; what was verified is published even when one stops all."""
     work.progress.plan(len(actions), sum(map(_known_size, actions)))
+    await work.fetcher.look_around(action.asset for action in actions if action.asset)
     try:
-        await _in_parallel(iter(actions), work)
+        await _in_parallel(actions, work)
     finally:
         try:
             await work.publisher.close()
@@ -209,31 +208,25 @@ async def _bring(actions: Sequence[Action], work: Work) -> None:
             _tell(work.publisher.take(), work)
 
 
-async def _in_parallel(actions: Iterator[Action], work: Work) -> None:
-    """Workers that share the actions: four, and more while files per second grow."""
-    finished = 0
+async def _in_parallel(actions: Sequence[Action], work: Work) -> None:
+    """Workers that share the actions; how many of them download at once is the lane's to say.
+
+    What another destination is getting right now waits until nothing else is left to do.
+    """
+    waiting, later = deque(actions), deque[Action]()
 
     async def worker() -> None:
-        nonlocal finished
-        for action in actions:
-            await _bring_one(action, work)
-            finished += 1
+        while waiting or later:
+            action = waiting.popleft() if waiting else later.popleft()
+            if waiting and action.asset and work.fetcher.is_under_way(action.asset):
+                later.append(action)
+            else:
+                await _bring_one(action, work)
 
-    tasks = {asyncio.create_task(worker()) for _ in range(min(_FIRST_WORKERS, work.transfers))}
-    running, best = set(tasks), 0.0
+    workers = min(work.transfers, len(actions))
+    tasks = [asyncio.create_task(worker()) for _ in range(workers)]
     try:
-        while running:
-            before = finished
-            done, running = await asyncio.wait(
-                running, timeout=_STEP_S, return_when=asyncio.FIRST_EXCEPTION
-            )
-            for task in done:
-                task.result()
-            if running and finished - before > best * _GROWTH and len(tasks) < work.transfers:
-                best = finished - before
-                task = asyncio.create_task(worker())
-                tasks.add(task)
-                running.add(task)
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
@@ -280,7 +273,7 @@ async def _received(action: Action, asset: Asset, work: Work) -> tuple[Action, R
             work.progress.end(asset.id)
             return action, copied
         action = replace(action, kind=Kind.DOWNLOAD, source="")
-    received = await work.fetcher.fetch(asset)
+    received = await work.fetcher.fetch(asset, action.path)
     if received.source and action.kind is Kind.DOWNLOAD and not action.displaces:
         action = replace(action, kind=Kind.COPY, source=received.source)
     return action, received

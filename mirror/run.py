@@ -4,11 +4,13 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 from mirror import __version__
+from mirror.budget import Budget, Lane
 from mirror.core.guard import Allowed, Hold, guard
 from mirror.core.layout import compile_layout
 from mirror.core.model import Destination, Mirror
@@ -24,7 +26,7 @@ from mirror.immich.client import Client, Head
 from mirror.immich.listing import Listing, user_id
 from mirror.index import Index
 from mirror.manifest import write_manifest
-from mirror.nearby import Nearby
+from mirror.nearby import Neighbour, Neighbourhood
 from mirror.place import Place
 from mirror.publish import Publisher
 from mirror.removal import Remover, due, purge
@@ -61,7 +63,8 @@ class MirrorRun:
     known: Known | None
     options: Options
     progress: Progress
-    nearby: Sequence[Nearby] = ()  # destinations of the same command that are finished
+    lane: Lane | None = None  # of the budget that all mirrors share; None: one of its own
+    here: Neighbour | None = None  # among the destinations of the same command; None: alone
     report: Report = field(init=False)
     plan: Plan = field(init=False, default=Plan())
 
@@ -75,7 +78,8 @@ class MirrorRun:
             try:
                 with place.explained():
                     user = await self._claim(place)
-                    await self._sync(place, user)
+                    with self.here.holding(place.index) if self.here else nullcontext():
+                        await self._sync(place, user)
             except asyncio.CancelledError:
                 self.report.error = InterruptedRunError("the run was interrupted")
                 raise
@@ -176,7 +180,8 @@ class MirrorRun:
             self.progress,
             min_free_bytes=self.destination.min_free_bytes,
             now=now,
-            nearby=self.nearby,
+            lane=self.lane or Budget(self.mirror.transfers).lane("", self.mirror.transfers),
+            here=self.here or Neighbourhood().add(folder.root),
         )
         return Work(
             folder=folder,

@@ -4,25 +4,46 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from mirror import __version__
+from mirror.budget import Budget, Lane
 from mirror.core.model import Destination, Mirror
 from mirror.core.report import Report
 from mirror.destinations.identity import COPY, Known
-from mirror.errors import ExitCode, MirrorError, worst
+from mirror.errors import ExitCode, InternalError, InterruptedRunError, MirrorError, worst
 from mirror.events import Event, emit
 from mirror.immich.client import Client
-from mirror.nearby import Nearby
-from mirror.place import INDEX
+from mirror.nearby import Neighbour, Neighbourhood
 from mirror.profile import Account, Profile
 from mirror.run import MirrorRun, Options
 from mirror.secrets import read_secret
 from mirror.transfer import Progress
+
+_THREADS_EACH: Final = 8  # for a destination: writes, copies, and what makes a batch durable
+
+
+@dataclass(slots=True, kw_only=True)
+class _Part:
+    """One mirror at one destination."""
+
+    profile: Profile
+    mirror: Mirror
+    destination: Destination
+    lane: Lane
+    here: Neighbour
+    place: int  # in the session's reports
+    ended: bool = False
+
+    @property
+    def account(self) -> Account:
+        return self.profile.accounts[self.mirror.account]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,27 +55,58 @@ class Session:
     progress: Progress
     allow_unknown_server: bool = False
     connections: int = 8
-    runs: list[MirrorRun] = field(default_factory=list)
-    reports: list[Report] = field(default_factory=list)  # of what ended, also by an interruption
-    _nearby: list[Nearby] = field(default_factory=list)
-    _clients: dict[str, Client | MirrorError] = field(default_factory=dict)
+    reports: list[Report] = field(default_factory=list)  # in the order of the profile
+    _runs: dict[int, MirrorRun] = field(default_factory=dict)  # by the place of their report
+    _nearby: Neighbourhood = field(default_factory=Neighbourhood)
+    _budget: Budget = field(default_factory=lambda: Budget(1))
+    _clients: dict[Account, Client | MirrorError] = field(default_factory=dict)
+    _connecting: dict[Account, asyncio.Lock] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> list[MirrorRun]:
+        """Those that were begun, in the order of the profile."""
+        return [self._runs[place] for place in sorted(self._runs)]
 
     async def run(self, profile: Profile, mirrors: Iterable[Mirror]) -> None:
-        """Every mirror at each of its destinations, in the order of the profile."""
-        self.connections = max([self.connections, *(each.transfers for each in profile.mirrors)])
-        async with AsyncExitStack() as stack:
+        """Every mirror at each of its destinations, side by side."""
+        await self.run_all([(profile, mirrors)])
+
+    async def run_all(self, chosen: Iterable[tuple[Profile, Iterable[Mirror]]]) -> None:
+        """The same for the mirrors of several profiles."""
+        parts = self._parts([(profile, tuple(mirrors)) for profile, mirrors in chosen])
+        _make_room_for_threads(len(parts))
+        try:
+            async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+                for part in parts:
+                    tasks.create_task(self._part(part, stack))
+        finally:
+            self._nearby.close()
+            for part in parts:
+                if not part.ended:  # interrupted before it began
+                    self.reports[part.place].error = _interrupted()
+
+    def _parts(self, chosen: list[tuple[Profile, tuple[Mirror, ...]]]) -> list[_Part]:
+        asked = [mirror.transfers for _, mirrors in chosen for mirror in mirrors]
+        self._budget, self._nearby = Budget(max(asked, default=1)), Neighbourhood()
+        self.connections = self._budget.most
+        parts = []
+        for profile, mirrors in chosen:
             for mirror in mirrors:
-                account = profile.accounts[mirror.account]
+                server = profile.accounts[mirror.account].server
+                lane = self._budget.lane(server, mirror.transfers)
                 for destination in mirror.destinations:
-                    with structlog.contextvars.bound_contextvars(
-                        run_id=self.options.run_id,
-                        profile=profile.name,
-                        mirror=mirror.name,
-                        account=account.name,
-                        destination=destination.path,
-                    ):
-                        label = COPY if self.known is None else f"{profile.name}/{mirror.name}"
-                        await self._mirror(mirror, destination, account, label, stack)
+                    parts.append(
+                        _Part(
+                            profile=profile,
+                            mirror=mirror,
+                            destination=destination,
+                            lane=lane,
+                            here=self._nearby.add(Path(destination.path)),
+                            place=len(self.reports),
+                        )
+                    )
+                    self.reports.append(Report(mirror.name, destination.path))
+        return parts
 
     async def client(self, account: Account, stack: AsyncExitStack) -> Client:
         """A connected client, the same for every mirror of the account.
@@ -62,13 +114,14 @@ class Session:
         Raises:
             AccountError: it cannot be used; the same one each time.
         """
-        found = self._clients.get(account.name)
-        if found is None:
-            try:
-                found = await self._connected(account, stack)
-            except MirrorError as error:
-                found = error
-            self._clients[account.name] = found
+        async with self._connecting.setdefault(account, asyncio.Lock()):
+            found = self._clients.get(account)
+            if found is None:
+                try:
+                    found = await self._connected(account, stack)
+                except MirrorError as error:
+                    found = error
+                self._clients[account] = found
         if isinstance(found, MirrorError):
             raise found
         return found
@@ -81,51 +134,64 @@ class Session:
             account=account.name,
             connections=self.connections,
             allow_unknown_server=self.allow_unknown_server,
+            listing_turn=lambda: self._budget.listing(account.server),
         )
         await stack.enter_async_context(client)
         await client.connect()
         return client
 
-    async def _mirror(
-        self,
-        mirror: Mirror,
-        destination: Destination,
-        account: Account,
-        label: str,
-        stack: AsyncExitStack,
-    ) -> None:
+    async def _part(self, part: _Part, stack: AsyncExitStack) -> None:
+        """A task of its own: what is bound to its log lines is no other's."""
+        structlog.contextvars.bind_contextvars(
+            run_id=self.options.run_id,
+            profile=part.profile.name,
+            mirror=part.mirror.name,
+            account=part.account.name,
+            destination=part.destination.path,
+        )
         begun_s = time.monotonic()
-        report = Report(mirror.name, destination.path)
         try:
-            client = await self.client(account, stack)
-            emit("info", Event.MIRROR_START, server_version=str(client.version))
-            run = MirrorRun(
-                mirror=mirror,
-                destination=destination,
-                client=client,
-                label=label,
-                known=self.known,
-                options=self.options,
-                progress=self.progress,
-                nearby=self._nearby,
-            )
-            self.runs.append(run)
-            report = run.report
-            await run.run()
+            await self._run(part, stack)
         except MirrorError as error:
-            report.error = error
+            self.reports[part.place].error = error
+        except asyncio.CancelledError:
+            report = self.reports[part.place]
+            report.error = report.error or _interrupted()
+            raise
+        except Exception as error:  # noqa: BLE001 (it must not end the other mirrors)
+            self.reports[part.place].error = InternalError.of(error)
         finally:
-            self.reports.append(report)
-            _tell_end(report, begun_s)
-        self._remember_nearby(report, stack)
+            part.ended, part.here.is_open = True, False
+            _tell_end(self.reports[part.place], begun_s)
 
-    def _remember_nearby(self, report: Report, stack: AsyncExitStack) -> None:
-        """What lies there by now need not be downloaded for the destinations that follow."""
-        if report.error is None and not self.options.dry:
-            nearby = Nearby(Path(report.destination), INDEX)
-            stack.callback(self._nearby.remove, nearby)
-            stack.callback(nearby.close)
-            self._nearby.append(nearby)
+    async def _run(self, part: _Part, stack: AsyncExitStack) -> None:
+        client = await self.client(part.account, stack)
+        emit("info", Event.MIRROR_START, server_version=str(client.version))
+        run = MirrorRun(
+            mirror=part.mirror,
+            destination=part.destination,
+            client=client,
+            label=COPY if self.known is None else f"{part.profile.name}/{part.mirror.name}",
+            known=self.known,
+            options=self.options,
+            progress=self.progress,
+            lane=part.lane,
+            here=part.here,
+        )
+        self._runs[part.place] = run
+        self.reports[part.place] = run.report
+        with part.lane.open():
+            await run.run()
+
+
+def _make_room_for_threads(parts: int) -> None:
+    """A disk that hangs must not take the threads of those that do not."""
+    threads = ThreadPoolExecutor(_THREADS_EACH * parts + _THREADS_EACH, "mirror")
+    asyncio.get_running_loop().set_default_executor(threads)
+
+
+def _interrupted() -> InterruptedRunError:
+    return InterruptedRunError("the run was interrupted")
 
 
 def _tell_end(report: Report, begun_s: float) -> None:

@@ -8,12 +8,14 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
 
+from mirror.budget import Lane
 from mirror.core import checksum
 from mirror.core.model import Asset
 from mirror.destinations.folder import (
@@ -24,6 +26,7 @@ from mirror.destinations.folder import (
     Written,
     finish_partial,
     partial,
+    reflink,
     unwritable,
 )
 from mirror.errors import (
@@ -35,9 +38,9 @@ from mirror.errors import (
     TransientError,
 )
 from mirror.immich.client import Client, Original
-from mirror.immich.retry import tell_retry
+from mirror.immich.retry import RetryPolicy, tell_retry
 from mirror.index import Failure, Index
-from mirror.nearby import Nearby
+from mirror.nearby import Flight, Neighbour, Offer, opened
 from mirror.threads import in_thread
 
 # Below this a body is read, hashed and written in one go; above, in pieces on a second thread.
@@ -97,24 +100,42 @@ class _Partial:
     def sha1(self) -> bytes:
         return self._digest.digest()
 
-    def write(self, piece: bytes) -> None:
-        """Hash and keep the next bytes."""
+    @property
+    def _opened(self) -> int:
         if self._descriptor is None:
             self._descriptor = self._folder.open_partial(self._name)
+        return self._descriptor
+
+    def write(self, piece: bytes) -> None:
+        """Hash and keep the next bytes."""
+        descriptor = self._opened
         self._digest.update(piece)
         self.received_bytes += len(piece)
         view = memoryview(piece)
         while view:
-            written = os.pwrite(self._descriptor, view, self.offset)
+            written = os.pwrite(descriptor, view, self.offset)
             self.offset += written
             view = view[written:]
 
     def read_back(self) -> None:
         """Take up what an earlier run left."""
-        self._descriptor = self._folder.open_partial(self._name)
-        while piece := os.pread(self._descriptor, _PIECE_BYTES, self.offset):
+        self._take_up()
+
+    def _take_up(self) -> None:
+        while piece := os.pread(self._opened, _PIECE_BYTES, self.offset):
             self._digest.update(piece)
             self.offset += len(piece)
+
+    def copy(self, file: BinaryIO) -> None:
+        """From the first byte on what another file holds: by reference where that is possible."""
+        descriptor, received_bytes = self._opened, self.received_bytes
+        self.restart()
+        if reflink(file.fileno(), descriptor):
+            self._take_up()
+        else:
+            for piece in _readable(file):
+                self.write(piece)
+        self.received_bytes = received_bytes  # nothing of it came over the network
 
     def restart(self) -> None:
         """From the first byte again; nothing stays that a later resume could take for its own."""
@@ -125,9 +146,34 @@ class _Partial:
 
     def finish(self, mtime_ns: int) -> Written:
         """Cut to what was written, and dated."""
-        if self._descriptor is None:
-            self._descriptor = self._folder.open_partial(self._name)
-        return finish_partial(self._descriptor, self.offset, mtime_ns)
+        return finish_partial(self._opened, self.offset, mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """How an attempt ended; `opened`: the server had begun to answer."""
+
+    error: TransientError
+    opened: bool
+
+
+class _Tries:
+    """How often one file was tried, counted anew whenever it gets on."""
+
+    def __init__(self, retry: RetryPolicy, offset: int) -> None:
+        self._retry = retry
+        self._furthest = offset
+        self._waited_s = 0.0
+        self.attempt = 0
+
+    def wait_s(self, error: TransientError, offset: int) -> float | None:
+        """How long to wait after a failed attempt that reached `offset`; None: give up."""
+        self.attempt += 1
+        if offset > self._furthest:
+            self._furthest, self.attempt, self._waited_s = offset, 1, 0.0
+        wait_s = self._retry.wait_s(error, attempt=self.attempt, waited_s=self._waited_s)
+        self._waited_s += wait_s or 0.0
+        return wait_s
 
 
 class Fetcher:
@@ -142,7 +188,8 @@ class Fetcher:
         *,
         min_free_bytes: int,
         now: datetime,
-        nearby: Sequence[Nearby] = (),
+        lane: Lane,
+        here: Neighbour,
     ) -> None:
         """`now` is the server's clock, kept with what is damaged there."""
         self._client = client
@@ -151,12 +198,20 @@ class Fetcher:
         self._progress = progress
         self._min_free_bytes = min_free_bytes
         self._now = now
-        self._nearby = nearby
+        self._lane = lane
+        self._here = here
+        self._nearby = here.neighbourhood
+        self._beside: dict[bytes, list[Path]] = {}
         self._leftovers = frozenset(folder.work_files(PARTIAL))
         self._promised: dict[str, int] = {}  # by asset id: bytes that are still to be written
 
-    async def fetch(self, asset: Asset) -> Received:
-        """A verified partial file of the asset's original.
+    def is_under_way(self, asset: Asset) -> bool:
+        """Whether another destination is getting these bytes at this moment."""
+        wanted = checksum.content_sha1(asset)
+        return wanted is not None and self._nearby.flight(wanted) is not None
+
+    async def fetch(self, asset: Asset, path: str) -> Received:
+        """A verified partial file of the asset's original; `path` is where it will come to lie.
 
         Raises:
             AssetError: this asset cannot be had; remembered when it is damaged at the source.
@@ -167,7 +222,7 @@ class Fetcher:
         part = _Partial(self._folder, name)
         begun_s = time.monotonic()
         try:
-            await self._fetch(asset, name, part)
+            await self._fetch(asset, Offer(self._here, name, path), part)
             written = part.finish(mtime_ns(asset))
         except OSError as error:
             raise unwritable(self._folder.root / partial(name), error) from error
@@ -175,6 +230,7 @@ class Fetcher:
             part.close()
             self._promised.pop(asset.id, None)
             self._progress.end(asset.id)
+        self._lane.budget.finished()
         return Received(
             name=name,
             sha1=part.sha1,
@@ -185,49 +241,77 @@ class Fetcher:
             duration_ms=round((time.monotonic() - begun_s) * 1000, 1),
         )
 
-    async def _fetch(self, asset: Asset, name: str, part: _Partial) -> None:
+    async def _fetch(self, asset: Asset, offer: Offer, part: _Partial) -> None:
         """Fill the partial file with verified bytes."""
         wanted = checksum.content_sha1(asset)
-        if name in self._leftovers and wanted is not None:
+        if offer.name in self._leftovers and wanted is not None:
             # Without a checksum nothing would show what a power cut did to the bytes of a leftover.
             await in_thread(part.read_back)
-            part.etag = self._index.partial_etag(name)
+            part.etag = self._index.partial_etag(offer.name)
             if part.sha1 == wanted:
+                self._offer(wanted, offer, asset, part)
                 return
             await self._check_leftover(asset, part)
-        if wanted is not None and self._nearby and await self._is_nearby(wanted, asset, part):
+        if await self._is_copied(self._beside.get(wanted or b"", ()), asset, part):
             return
-        await self._receive(asset, name, part)
+        await self._receive(asset, offer, part)
         if wanted not in {None, part.sha1}:
             # Once more from the start: a proxy or a resume may have mixed two files.
             part.restart()
-            await self._receive(asset, name, part)
+            await self._receive(asset, offer, part)
         if wanted not in {None, part.sha1}:
-            raise self._damaged(asset, name, part)
+            raise self._damaged(asset, offer.name, part)
 
-    async def _is_nearby(self, wanted: bytes, asset: Asset, part: _Partial) -> bool:
-        return await in_thread(self._copy, wanted, asset, part)
+    # -- from another destination ------------------------------------------------------------------
 
-    def _copy(self, wanted: bytes, asset: Asset, part: _Partial) -> bool:
-        """Take the bytes from another destination of this run, if they are there and right."""
-        for other in self._nearby:
-            path = other.find(wanted)
-            if path is None:
-                continue
-            part.restart()
-            try:
-                with path.open("rb") as file:
-                    self.check_space(asset, os.fstat(file.fileno()).st_size)
-                    while piece := file.read(_PIECE_BYTES):
-                        part.write(piece)
-            except OSError as error:
-                if error.filename is None:
-                    raise  # it was the writing that failed
-            if part.sha1 == wanted:
-                part.source, part.received_bytes = str(path), 0
-                return True
-            part.restart()
+    async def look_around(self, assets: Iterable[Asset]) -> None:
+        """Find out, once and for all of them, what other destinations held before this run."""
+        wanted = [sha1 for asset in assets if (sha1 := checksum.content_sha1(asset)) is not None]
+        self._beside = await in_thread(self._here.beside, wanted)
+
+    def _offer(self, wanted: bytes, offer: Offer, asset: Asset, part: _Partial) -> None:
+        part.finish(mtime_ns(asset))  # before anybody looks at it
+        self._nearby.offer(wanted, offer)
+
+    def _is_about(self, wanted: bytes | None) -> bool:
+        """Whether another has fetched it in this run, or does so now."""
+        return wanted is not None and not (
+            self._nearby.offered(wanted) is None and self._nearby.flight(wanted) is None
+        )
+
+    async def _is_given(self, wanted: bytes | None, asset: Asset, part: _Partial) -> bool:
+        """Take what is fetched in this run, and wait for it while it is; False: nobody has it."""
+        while wanted is not None and self._is_about(wanted):
+            if offer := self._nearby.offered(wanted):
+                if await self._is_copied(offer.paths, asset, part):
+                    return True
+                self._nearby.withdraw(wanted, offer)
+            elif flight := self._nearby.flight(wanted):
+                await flight.over()
         return False
+
+    async def _is_copied(self, paths: Iterable[Path], asset: Asset, part: _Partial) -> bool:
+        """Take the bytes of the first file that is there and has the right ones."""
+        for path in paths:
+            if await in_thread(self._copy, path, asset, part):
+                return True
+        return False
+
+    def _copy(self, path: Path, asset: Asset, part: _Partial) -> bool:
+        """Take the bytes of a file, if it is there and they are right. Blocks."""
+        file = opened(path)
+        if file is None:
+            return False
+        with file:
+            self.check_space(asset, os.fstat(file.fileno()).st_size)
+            part.copy(file)
+        if part.sha1 == checksum.content_sha1(asset):
+            part.source = str(path)
+            return True
+        part.restart()
+        return False
+
+    # -- from the server ---------------------------------------------------------------------------
 
     async def _check_leftover(self, asset: Asset, part: _Partial) -> None:
         """Restart what cannot be resumed; asking from the end of the file on is an error."""
@@ -235,41 +319,56 @@ class Fetcher:
         if head is None or head.etag != part.etag or (head.size_bytes or 0) <= part.offset:
             part.restart()
 
-    async def _receive(self, asset: Asset, name: str, part: _Partial) -> None:
-        """Bring the partial file to its end, over as many connections as it takes."""
-        retry, attempt, waited_s, furthest = self._client.retry, 0, 0.0, part.offset
-        while True:
-            attempt += 1
-            opened = False
-            try:
+    async def _receive(self, asset: Asset, offer: Offer, part: _Partial) -> None:
+        """Bring the partial file to its end, over as many connections as it takes.
+
+        The connection and the flight are given up before it waits to try again: others go on, and
+        whoever wants the same bytes may have more luck with them.
+        """
+        wanted = checksum.content_sha1(asset)
+        tries = _Tries(self._client.retry, part.offset)
+        while not await self._is_given(wanted, asset, part):
+            async with self._lane.connection():
+                if self._is_about(wanted):
+                    continue
+                with self._nearby.flying(wanted) as flight:
+                    broken = await self._attempt(asset, part, flight)
+                    if broken is None:
+                        if wanted is not None and part.sha1 == wanted:
+                            self._offer(wanted, offer, asset, part)
+                        return
+            wait_s = tries.wait_s(broken.error, part.offset)
+            if wait_s is None:
+                raise _given_up(asset, broken.error, opened=broken.opened) from broken.error
+            url = f"/assets/{asset.id}/original"
+            tell_retry(broken.error, tries.attempt, wait_s, url=url)
+            await self._client.retry.sleep(wait_s)
+
+    async def _attempt(self, asset: Asset, part: _Partial, flight: Flight) -> "_Broken | None":
+        """What one connection gives; None when that is the rest of the file."""
+        opened = False
+        try:
+            async with self._open(asset, part) as original:
+                opened = True
+                mixed = original.offset > 0 and original.etag != part.etag
+                if not mixed:
+                    await self._read(asset, original, part, flight)
+            if mixed:
+                # Another file's rest, from a server or proxy that does not know If-Range.
+                part.restart()
+                part.etag = ""
                 async with self._open(asset, part) as original:
-                    opened = True
-                    if original.offset and original.etag != part.etag:
-                        # Another file's rest, from a server or proxy that does not know If-Range.
-                        part.restart()
-                        part.etag = ""
-                        continue
-                    await self._read(asset, name, original, part)
-            except TransientError as error:
-                if opened and part.offset == part.size_bytes:
-                    return
-                if part.offset > furthest:
-                    furthest, attempt, waited_s = part.offset, 1, 0.0
-                wait_s = retry.wait_s(error, attempt=attempt, waited_s=waited_s)
-                if wait_s is None:
-                    raise _given_up(asset, error, opened=opened) from error
-                tell_retry(error, attempt, wait_s, url=f"/assets/{asset.id}/original")
-            else:
-                return
-            await retry.sleep(wait_s)
-            waited_s += wait_s
+                    await self._read(asset, original, part, flight)
+        except TransientError as error:
+            return None if opened and part.offset == part.size_bytes else _Broken(error, opened)
+        return None
 
     def _open(self, asset: Asset, part: _Partial) -> AbstractAsyncContextManager[Original]:
         if not part.etag:
             part.restart()  # without an ETag nothing says that the rest belongs to this beginning
         return self._client.original(asset.id, offset=part.offset, etag=part.etag)
 
-    async def _read(self, asset: Asset, name: str, original: Original, part: _Partial) -> None:
+    async def _read(self, asset: Asset, original: Original, part: _Partial, flight: Flight) -> None:
         """One answer's body, hashed and written while it comes."""
         if original.offset < part.offset:
             part.restart()
@@ -282,15 +381,18 @@ class Fetcher:
             part.write(piece)
             self._progress.advance(asset.id, len(piece))
         else:
-            await in_thread(self._index.note_partial, name, original.etag)
-            await self._read_pieces(asset, original, part)
+            await in_thread(self._index.note_partial, partial_name(asset), original.etag)
+            await self._read_pieces(asset, original, part, flight)
         _check_size(asset, size_bytes, part.offset)
 
-    async def _read_pieces(self, asset: Asset, original: Original, part: _Partial) -> None:
+    async def _read_pieces(
+        self, asset: Asset, original: Original, part: _Partial, flight: Flight
+    ) -> None:
         """One piece is hashed and written on a second thread while the next one comes."""
         writing: asyncio.Task[None] | None = None
         try:
             async for piece in original.chunks(_PIECE_BYTES):
+                flight.moved()
                 if writing is not None:
                     await writing
                 writing = asyncio.create_task(in_thread(part.write, piece))
@@ -347,6 +449,13 @@ def mtime_ns(asset: Asset) -> int:
     """The instant a photo was taken, as a file's time."""
     taken_at = asset.taken_at or asset.uploaded_at
     return (taken_at - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _readable(file: BinaryIO) -> Iterator[bytes]:
+    """A neighbour's file as far as it can be read: a bad sector there is no fault of this disk."""
+    with suppress(OSError):
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
 
 
 def _check_size(asset: Asset, size_bytes: int | None, got_bytes: int) -> None:

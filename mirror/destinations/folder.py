@@ -482,13 +482,19 @@ def _rename_noreplace(old: int, source: str, new: int, target: str) -> None:
         os.unlink(source, dir_fd=old)
 
 
-def _copy(reading: int, writing: int) -> int:
-    """Copy a whole file, by reference where the file system can; its size in bytes."""
-    size_bytes = os.fstat(reading).st_size
+def reflink(reading: int, writing: int) -> bool:
+    """Let an empty file hold what another one does, without a copy; False where that cannot be."""
     try:
         fcntl.ioctl(writing, _FICLONE, reading)
     except OSError:
-        with os.fdopen(os.dup(reading), "rb") as source, os.fdopen(os.dup(writing), "wb") as target:
-            shutil.copyfileobj(source, target, _CHUNK_BYTES)
-            return target.tell()
-    return size_bytes
+        return False
+    return True
+
+
+def _copy(reading: int, writing: int) -> int:
+    """Copy a whole file, by reference where the file system can; its size in bytes."""
+    if reflink(reading, writing):
+        return os.fstat(writing).st_size
+    with os.fdopen(os.dup(reading), "rb") as source, os.fdopen(os.dup(writing), "wb") as target:
+        shutil.copyfileobj(source, target, _CHUNK_BYTES)
+        return target.tell()

@@ -7,7 +7,7 @@ one header to one origin.
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -143,7 +143,9 @@ class Client:
         allow_unknown_server: bool = False,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
+        listing_turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
+        """`listing_turn` is waited for before each page of a listing."""
         self.account = account
         self.retry = retry or RetryPolicy()
         self._server = _server_url(server)
@@ -151,6 +153,7 @@ class Client:
         self._connections = connections
         self._allow_unknown_server = allow_unknown_server
         self._timeouts = timeouts or Timeouts()
+        self._listing_turn = listing_turn
         self._base = _candidates(self._server)[0]
         self._version: ServerVersion | None = None
         self._open_session: aiohttp.ClientSession | None = None
@@ -239,7 +242,12 @@ class Client:
             AccountError: as `get`.
         """
         path = "/search/metadata"
-        return await self._retried("POST", path, lambda: self._json("POST", path, body=body))
+
+        async def once() -> Answer:
+            async with self._listing_turn():
+                return await self._json("POST", path, body=body)
+
+        return await self._retried("POST", path, once)
 
     @asynccontextmanager
     async def original(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from mirror.errors import ExitCode
 from mirror.immich.client import Client, RetryPolicy
 from mirror.run import MirrorRun, Options
 from mirror.sandbox import Library, Sandbox, sample_library
-from mirror.sandbox.records import StoredAsset
+from mirror.sandbox.records import MINIMUM, Key, StoredAsset, User
 
 LABEL = "family/me"
 NOON = datetime(2020, 6, 15, 12, tzinfo=UTC)
@@ -182,6 +183,16 @@ def photos(count: int, size_bytes: int = 200) -> Library:
     for number in range(count):
         library.upload(f"IMG_{number:04}.jpg", content(number, size_bytes), taken_at=NOON)
     return library
+
+
+def with_member(library: Library, name: str) -> str:
+    """One more user, with a key of that name in small letters; the user's id."""
+    user = User(str(uuid.uuid4()), name, f"{name.lower()}@example.org", NOON)
+    library.users[user.id] = user
+    secret = content(f"key of {name}", 20).hex()
+    key = Key(str(uuid.uuid4()), f"{name} {name.lower()}", secret, user.id, [*MINIMUM], NOON)
+    library.keys.append(key)
+    return user.id
 
 
 def content(seed: object, size_bytes: int = 200) -> bytes:

@@ -25,9 +25,7 @@ def tree(root: Path) -> dict[str, bytes]:
     }
 
 
-async def test_a_second_destination_takes_its_files_from_the_first(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+async def test_two_destinations_share_the_downloads(sandbox: Sandbox, tmp_path: Path) -> None:
     profile = write_profile(tmp_path, sandbox.url, sandbox.api_keys["minimum"])
     second = tmp_path / "second"
     with profile.open("a") as file:
@@ -39,8 +37,31 @@ async def test_a_second_destination_takes_its_files_from_the_first(
     assert ended.code == 0
     assert tree(second) == first
     assert sum(request.original_of is not None for request in sandbox.requests) == len(first)
-    counts = [line["counts"] for line in ended.events("mirror.end")]
-    assert counts == [{"downloaded": len(first)}, {"copied": len(first)}]
+    (counts,) = (line["counts"] for line in ended.events("run.end"))
+    assert counts == {"downloaded": len(first), "copied": len(first)}
+
+
+async def test_a_new_destination_takes_its_files_from_the_one_that_has_them(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    profile = write_profile(tmp_path, sandbox.url, sandbox.api_keys["minimum"])
+    await mirror(tmp_path, "sync", "family")
+    sandbox.requests.clear()
+    second = tmp_path / "second"
+    with profile.open("a") as file:
+        file.write(f'[[mirrors.all.destinations]]\npath = "{second}"\nmin_free = 0\n')
+
+    ended = await mirror(tmp_path, "sync", "family")
+
+    first = tree(tmp_path / "photos")
+    assert ended.code == 0
+    assert tree(second) == first
+    assert not any(request.original_of is not None for request in sandbox.requests)
+    counts = {line["destination"]: line["counts"] for line in ended.events("mirror.end")}
+    assert counts == {
+        str(tmp_path / "photos"): {"unchanged": len(first)},
+        str(second): {"copied": len(first)},
+    }
 
 
 async def test_a_copy_that_is_not_what_the_index_says_is_downloaded_instead(
