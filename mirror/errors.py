@@ -229,9 +229,13 @@ class UnwritableError(DestinationError):
 
 
 class IndexBrokenError(DestinationError):
-    """The index cannot be read, or was written by a newer version."""
+    """The index cannot be used, or was written by a newer version."""
 
     code = "index"
+
+
+class IndexDamagedError(IndexBrokenError):
+    """The index is no index of ours, or not any more: it is made anew from what lies there."""
 
 
 class LockedError(MirrorError):

@@ -24,6 +24,8 @@ class Event(StrEnum):
     REQUEST_RETRY = "request.retry"
     DESTINATION_NEW = "destination.new"
     DESTINATION_TAKEN_OVER = "destination.taken_over"
+    INDEX_REBUILT = "index.rebuilt"
+    INDEX_MIGRATED = "index.migrated"
     INTENT_SETTLED = "intent.settled"
     ASSET_REBOUND = "asset.rebound"
     ASSET_ADOPTED = "asset.adopted"
@@ -94,6 +96,8 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.REQUEST_RETRY: frozenset({"method", "url", "status", "attempt", "wait_s", "reason"}),
     Event.DESTINATION_NEW: frozenset({"reason"}),
     Event.DESTINATION_TAKEN_OVER: frozenset({"reason"}),
+    Event.INDEX_REBUILT: frozenset({"path", "reason"}),
+    Event.INDEX_MIGRATED: frozenset({"path"}),
     Event.INTENT_SETTLED: _CHANGE | {"action"},
     Event.ASSET_REBOUND: _CHANGE | {"from_path"},
     Event.ASSET_ADOPTED: _CONTENT,

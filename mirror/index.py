@@ -20,85 +20,18 @@ from pathlib import Path
 from typing import Any, Final, Self
 from weakref import WeakSet
 
+from mirror import schema
 from mirror.core.batches import batches
 from mirror.core.compare import Recorded
 from mirror.core.layout import NAME_RULES_VERSION, fold
 from mirror.core.model import Entry, Row, RowState
-from mirror.errors import DestinationError, IndexBrokenError, NoSpaceError
+from mirror.errors import DestinationError, IndexBrokenError, IndexDamagedError, NoSpaceError
+from mirror.schema import QUARANTINE_COLUMNS, ROW_COLUMNS
 
-SCHEMA_VERSION: Final = 2
 _BATCH: Final = 500  # SQLite's default limit of variables is far above
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-_ROW_COLUMNS: Final = (
-    "asset_id, owner_id, checksum, base, path, key, state, sha1, size_bytes, mtime_ns, etag,"
-    " file_modified_us, reason, uploaded_us, still_id, verified_us, seen_trashed_us"
-)
-_ROW_TYPES: Final = """
-    asset_id TEXT PRIMARY KEY,
-    owner_id TEXT NOT NULL,
-    checksum BLOB NOT NULL,
-    base BLOB NOT NULL,
-    path BLOB NOT NULL,
-    key BLOB NOT NULL,
-    state TEXT NOT NULL,
-    sha1 BLOB,
-    size_bytes INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    etag TEXT NOT NULL,
-    file_modified_us INTEGER,
-    reason TEXT NOT NULL,
-    uploaded_us INTEGER,
-    still_id TEXT NOT NULL,
-    verified_us INTEGER,
-    seen_trashed_us INTEGER
-"""
-_QUARANTINE_COLUMNS: Final = (
-    "path, asset_id, original_path, sha1, size_bytes, reason, quarantined_us, days"
-)
-_QUARANTINE_TYPES: Final = """
-    path BLOB PRIMARY KEY,
-    asset_id TEXT NOT NULL,
-    original_path BLOB NOT NULL,
-    sha1 BLOB,
-    size_bytes INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    quarantined_us INTEGER NOT NULL,
-    days INTEGER
-"""
-_SCHEMA: Final = f"""
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE asset ({_ROW_TYPES}) WITHOUT ROWID;
-CREATE INDEX asset_path ON asset (path, size_bytes, mtime_ns);
-CREATE UNIQUE INDEX asset_key ON asset (key);
-CREATE INDEX asset_sha1 ON asset (sha1);
-CREATE TABLE pending ({_ROW_TYPES}, action TEXT NOT NULL, source BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE partial (name TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE failure (
-    asset_id TEXT PRIMARY KEY, checksum BLOB NOT NULL, etag TEXT NOT NULL,
-    failed_us INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE foreign_hash (
-    path BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    sha1 BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE pin (
-    kind TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (kind, name)
-) WITHOUT ROWID;
-CREATE TABLE quarantine ({_QUARANTINE_TYPES}) WITHOUT ROWID;
-"""
-# From the version before to the one that is the key.
-_MIGRATIONS: Final[Mapping[int, tuple[str, ...]]] = {
-    2: (
-        "ALTER TABLE asset ADD COLUMN seen_trashed_us INTEGER",
-        "ALTER TABLE pending ADD COLUMN seen_trashed_us INTEGER",
-        "ALTER TABLE quarantine RENAME TO quarantine_1",
-        f"CREATE TABLE quarantine ({_QUARANTINE_TYPES}) WITHOUT ROWID",
-        """INSERT INTO quarantine SELECT path, '', original_path, sha1, size_bytes, reason,
-        CAST(strftime('%s', quarantined_at) AS INTEGER) * 1000000, NULL FROM quarantine_1""",
-        "DROP TABLE quarantine_1",
-    ),
-}
+FRESH: Final = "fresh"  # the note of an index that was not told yet what lies about
 
 _ID: Final = 0  # where in a row's values
 _KEY: Final = 5
@@ -141,12 +74,18 @@ class Quarantined:
 class Index:
     """One destination's memory. Methods may be called from one thread at a time or several."""
 
-    def __init__(self, path: Path | None, *, dry: bool = False) -> None:
+    def __init__(
+        self, path: Path | None, *, dry: bool = False, name_rules: int = NAME_RULES_VERSION
+    ) -> None:
         """Open or create; `path` None keeps it in memory, `dry` works on a copy in memory.
 
+        `name_rules` are those of a tree that has no index yet; an index that exists has its own.
+
         Raises:
-            IndexBrokenError: it cannot be read, or a newer version wrote it.
+            IndexDamagedError: it is no index of ours, or not any more.
+            IndexBrokenError: a newer version wrote it, or it cannot be opened.
         """
+        self.migrated_from: int | None = None  # the older version that it was
         self._path = path
         self._dry = dry
         self._lock = threading.RLock()
@@ -155,8 +94,8 @@ class Index:
         try:
             self._db = _copied(path) if dry and path is not None else _connect(path)
             with _closed_on_error(self._db):
-                self._prepare()
-        except sqlite3.Error as error:
+                self._prepare(name_rules)
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # of a message that quotes the file
             raise broken(path, error) from error
 
     def __enter__(self) -> Self:
@@ -204,12 +143,12 @@ class Index:
 
     def rows(self, asset_ids: Iterable[str]) -> dict[str, Row]:
         """The rows of these assets that exist, by id."""
-        found = self._many(f"SELECT {_ROW_COLUMNS} FROM asset WHERE asset_id IN (%s)", asset_ids)
+        found = self._many(f"SELECT {ROW_COLUMNS} FROM asset WHERE asset_id IN (%s)", asset_ids)
         return {row.asset_id: row for row in map(_row, found)}
 
     def all_rows(self) -> Iterator[Row]:
         """Every row, in byte order of the path."""
-        return map(_row, self._stream(f"SELECT {_ROW_COLUMNS} FROM asset ORDER BY path"))
+        return map(_row, self._stream(f"SELECT {ROW_COLUMNS} FROM asset ORDER BY path"))
 
     def asset_ids(self) -> Iterator[str]:
         """The id of every row."""
@@ -225,13 +164,13 @@ class Index:
         return [
             _row(found)
             for found in self._many(
-                f"SELECT {_ROW_COLUMNS} FROM asset WHERE sha1 IN (%s) ORDER BY path", digests
+                f"SELECT {ROW_COLUMNS} FROM asset WHERE sha1 IN (%s) ORDER BY path", digests
             )
         ]
 
     def pending(self) -> list[Pending]:
         """What an earlier run had begun and not finished."""
-        query = f"SELECT {_ROW_COLUMNS}, action, source FROM pending ORDER BY path"
+        query = f"SELECT {ROW_COLUMNS}, action, source FROM pending ORDER BY path"
         return [
             Pending(_row(found[:-2]), found[-2], _text(found[-1]))
             for found in self._db.execute(query)
@@ -272,7 +211,7 @@ class Index:
 
     def quarantined(self) -> Iterator[Quarantined]:
         """Every file in quarantine, oldest first."""
-        query = f"SELECT {_QUARANTINE_COLUMNS} FROM quarantine ORDER BY quarantined_us, path"
+        query = f"SELECT {QUARANTINE_COLUMNS} FROM quarantine ORDER BY quarantined_us, path"
         for path, asset_id, original_path, sha1, size_bytes, reason, at_us, days in self._stream(
             query
         ):
@@ -281,20 +220,35 @@ class Index:
                 _at(at_us), days,
             )  # fmt: skip
 
+    @property
+    def name_rules(self) -> int:
+        """The version of the rules under which the tree got its names."""
+        try:
+            return int(self.note("name_rules") or 1)
+        except ValueError as error:
+            raise schema.NotAnIndexError("its name rules are not a number") from error
+
     def note(self, name: str) -> str:
         """What was remembered under a name, or an empty string."""
         query = "SELECT value FROM meta WHERE name = ?"
         found: tuple[str] | None = self._db.execute(query, (name,)).fetchone()
         return found[0] if found else ""
 
+    def is_sound(self) -> bool:
+        """Whether it reads as it was written, all of it; for whoever doubts what it said."""
+        try:
+            return self._db.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
+        except sqlite3.Error:
+            return False
+
     # -- writing -----------------------------------------------------------------------------------
 
     def begin(self, intents: Sequence[Pending]) -> None:
         """Record what is about to happen, before it does."""
-        marks = ",".join("?" * (_ROW_COLUMNS.count(",") + 3))
+        marks = ",".join("?" * (ROW_COLUMNS.count(",") + 3))
         with self.transaction():
             self._db.executemany(
-                f"INSERT OR REPLACE INTO pending ({_ROW_COLUMNS}, action, source) VALUES ({marks})",
+                f"INSERT OR REPLACE INTO pending ({ROW_COLUMNS}, action, source) VALUES ({marks})",
                 [(*_values(it.row), it.action, _blob(it.source)) for it in intents],
             )
 
@@ -306,14 +260,14 @@ class Index:
         """
         values = [_values(row) for row in rows]
         ids = [(value[_ID],) for value in values]
-        marks = ",".join("?" * (_ROW_COLUMNS.count(",") + 1))
+        marks = ",".join("?" * (ROW_COLUMNS.count(",") + 1))
         with self.transaction():
             # Two rows may exchange paths in one step: the unique key must not see the half of it.
             self._db.executemany(
                 "DELETE FROM asset WHERE asset_id = ? OR key = ?",
                 [(value[_ID], value[_KEY]) for value in values],
             )
-            self._db.executemany(f"INSERT INTO asset ({_ROW_COLUMNS}) VALUES ({marks})", values)
+            self._db.executemany(f"INSERT INTO asset ({ROW_COLUMNS}) VALUES ({marks})", values)
             self._end(ids, abandoned)
 
     def publish(self, asset_ids: Iterable[str], *, abandoned: Iterable[str] = ()) -> None:
@@ -326,7 +280,7 @@ class Index:
                 ids,
             )
             self._db.executemany(
-                f"INSERT INTO asset ({_ROW_COLUMNS}) SELECT {_ROW_COLUMNS} FROM pending"
+                f"INSERT INTO asset ({ROW_COLUMNS}) SELECT {ROW_COLUMNS} FROM pending"
                 " WHERE asset_id = ?",
                 ids,
             )
@@ -380,8 +334,7 @@ class Index:
 
     def note_manifest(self) -> None:
         """Remember that the list of checksums tells what the rows tell."""
-        with self.transaction():
-            self._db.execute("DELETE FROM meta WHERE name = 'manifest'")
+        self.drop_note("manifest")
 
     def note_failure(self, failure: Failure) -> None:
         """Remember an original that is damaged at the source."""
@@ -411,7 +364,7 @@ class Index:
         """Record a file that was set aside."""
         with self.transaction():
             self._db.execute(
-                f"INSERT OR REPLACE INTO quarantine ({_QUARANTINE_COLUMNS})"
+                f"INSERT OR REPLACE INTO quarantine ({QUARANTINE_COLUMNS})"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     _blob(item.path), item.asset_id, _blob(item.original_path), item.sha1,
@@ -429,42 +382,34 @@ class Index:
         with self.transaction():
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
+    def drop_note(self, name: str) -> None:
+        """Remember nothing under a name any more."""
+        with self.transaction():
+            self._db.execute("DELETE FROM meta WHERE name = ?", (name,))
+
     # -- inside ------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not tables:
+    def _prepare(self, name_rules: int) -> None:
+        found = schema.version(self._db)
+        if found is None:
             with self.transaction():
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    self._db.execute(statement)
-                self._db.executemany(
-                    "INSERT INTO meta VALUES (?, ?)",
-                    [("version", str(SCHEMA_VERSION)), ("name_rules", str(NAME_RULES_VERSION))],
-                )
+                schema.create(self._db)
+                self.take_note("name_rules", str(name_rules))
+                self.take_note(FRESH, "new")
             return
-        version = dict(self._db.execute("SELECT name, value FROM meta")).get("version", "")
-        if not version.isdecimal():
-            raise _unusable(self._path, "another program wrote it")
-        if int(version) > SCHEMA_VERSION:
-            raise _unusable(self._path, f"a newer version of mirror wrote it ({version})")
-        self._migrate(int(version))
+        if found > schema.VERSION or self.name_rules > NAME_RULES_VERSION:
+            raise _newer(self._path, found)
+        if found < schema.VERSION:
+            self._migrate(found)
+        schema.check(self._db)
 
     def _migrate(self, version: int) -> None:
         """Bring an older index up to date, in one step; the old one is kept beside it."""
-        if version == SCHEMA_VERSION:
-            return
         if self._path is not None and not self._dry:
-            with closing(
-                sqlite3.connect(self._path.with_name(f"{self._path.name}.v{version}"))
-            ) as kept:
-                self._db.backup(kept)
+            schema.keep(self._db, self._path.with_name(f"{self._path.name}.v{version}"))
         with self.transaction():
-            for following in range(version + 1, SCHEMA_VERSION + 1):
-                for statement in _MIGRATIONS[following]:
-                    self._db.execute(statement)
-            self._db.execute(
-                "UPDATE meta SET value = ? WHERE name = 'version'", (str(SCHEMA_VERSION),)
-            )
+            schema.migrate(self._db, version)
+        self.migrated_from = version
 
     def _stream(self, query: str) -> sqlite3.Cursor:
         cursor = self._db.execute(query)
@@ -474,7 +419,9 @@ class Index:
     def _many(self, query: str, values: Iterable[object]) -> Iterator[tuple[Any, ...]]:
         for batch in batches(values, _BATCH):
             marks = ",".join("?" * len(batch))
-            yield from self._db.execute(query.replace("%s", marks), batch)
+            # Not `yield from`, which would close a cursor whose database is closed already.
+            for found in self._db.execute(query.replace("%s", marks), batch):  # noqa: UP028
+                yield found
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
@@ -517,19 +464,34 @@ def _filled(memory: sqlite3.Connection, uri: str) -> sqlite3.Connection:
     return memory
 
 
-def broken(path: Path | None, error: sqlite3.Error) -> DestinationError:
+def broken(path: Path | None, error: sqlite3.Error | UnicodeDecodeError) -> DestinationError:
     """What a failure of SQLite means to a user."""
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
         return NoSpaceError(
             f"{path}: the disk is full", why=str(error), hint="make room and run again"
         )
-    return _unusable(path, str(error))
-
-
-def _unusable(path: Path | None, why: str) -> IndexBrokenError:
+    if schema.is_damage(error):
+        return damaged(path, str(error))
     return IndexBrokenError(
         f"{path}: the index cannot be used",
+        why=str(error),
+        hint="check that this user may write there and that the disk is sound, and run again",
+    )
+
+
+def damaged(path: Path | None, why: str) -> IndexDamagedError:
+    """It is no index of ours, or not any more."""
+    return IndexDamagedError(
+        f"{path}: the index is damaged",
         why=why,
+        hint="run `mirror sync`: it is made anew from what lies there, and nothing comes twice",
+    )
+
+
+def _newer(path: Path | None, version: int) -> IndexBrokenError:
+    return IndexBrokenError(
+        f"{path}: the index cannot be used",
+        why=f"a newer version of mirror wrote it ({version})",
         hint=(
             "update mirror; or move the index away: the next run hashes what lies there"
             " and downloads nothing twice"
@@ -572,13 +534,17 @@ def _row(found: Sequence[Any]) -> Row:
         asset_id, owner_id, checksum, base, path, _, state, sha1, size_bytes, mtime_ns, etag,
         file_modified_us, reason, uploaded_us, still_id, verified_us, seen_trashed_us,
     ) = found  # fmt: skip
+    try:
+        state = RowState(state)
+    except ValueError as error:
+        raise schema.NotAnIndexError(str(error)) from error
     return Row(
         asset_id=asset_id,
         owner_id=owner_id,
         checksum=checksum,
         base=_text(base),
         path=_text(path),
-        state=RowState(state),
+        state=state,
         sha1=sha1,
         size_bytes=size_bytes,
         mtime_ns=mtime_ns,

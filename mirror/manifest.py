@@ -1,12 +1,16 @@
 """What lets anyone verify the tree without this tool."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
-from mirror.destinations.folder import Folder
+from mirror.destinations.folder import STATE, Folder
 from mirror.index import Index
 
 NAME: Final = "SHA1SUMS"
+KEPT: Final = (
+    "kept_manifest"  # the note of an index that was lost: what the old list is to be called
+)
 
 
 def write_manifest(folder: Folder, index: Index) -> None:
@@ -15,6 +19,12 @@ def write_manifest(folder: Folder, index: Index) -> None:
     Raises:
         NoSpaceError, UnwritableError: the file system refuses.
     """
+    kept = index.note(KEPT)
+    if kept:
+        # It may name files of assets that are not listed any more: nothing else tells of them now.
+        with suppress(FileNotFoundError):  # killed here before
+            folder.set_aside(f"{STATE}/{NAME}", f"{STATE}/{kept}")
+        index.drop_note(KEPT)
     folder.write_state(NAME, lines(index))
     index.note_manifest()
 

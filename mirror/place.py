@@ -3,11 +3,13 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from mirror.core.model import Destination
+from mirror.core.names import NAME_RULES_VERSION
 from mirror.destinations.folder import STATE, Folder, unwritable
 from mirror.destinations.identity import (
     Claimed,
@@ -19,8 +21,10 @@ from mirror.destinations.identity import (
     write_marker,
 )
 from mirror.destinations.lock import check_free, locked
+from mirror.errors import IndexDamagedError
 from mirror.events import Event, emit
-from mirror.index import Index, broken
+from mirror.index import Index, broken, damaged
+from mirror.recover import opened, remember, renewed
 from mirror.settle import settle
 
 INDEX: Final = "index.sqlite3"
@@ -40,8 +44,10 @@ class Place:
         self._known = known
         self._dry = dry
         self._stack = ExitStack()
+        self._name_rules = NAME_RULES_VERSION
         self.folder: Folder | None = None
         self.index: Index
+        self._damage: IndexDamagedError | None = None  # of the index, as it turned out
         self.is_ours = False  # claimed: what lies there may be changed
 
     def __enter__(self) -> Self:
@@ -68,8 +74,10 @@ class Place:
         marker = read_marker(self.folder)
         return (marker.user_id or None) if marker else None
 
-    def claim(self, owner: Owner) -> None:
+    def claim(self, owner: Owner, now: datetime) -> None:
         """Make it this owner's, hold it, and finish what an earlier run had begun.
+
+        `now` is the server's clock.
 
         Raises:
             NotMountedError, NotOursError: see `identity.claim`.
@@ -80,18 +88,17 @@ class Place:
         else:
             self._hold(owner)
         if self.folder is not None:
-            settle(self.folder, self.index, dry=self._dry)
+            remember(self.folder, self.index, now=now, dry=self._dry)
+            settle(self.folder, self.index, now=now, dry=self._dry)
         self.is_ours = True
 
     def _look(self, owner: Owner) -> None:
         """As if it were held, but without a trace."""
         if self.folder is not None:
-            claim(self.folder, self._known, owner)
+            claimed = claim(self.folder, self._known, owner)
             check_free(self._root)
-        exists = self._index_path.exists()
-        self.index = self._stack.enter_context(
-            Index(self._index_path if exists else None, dry=True)
-        )
+            self._name_rules = claimed.marker.name_rules
+        self._open_index()
 
     def _hold(self, owner: Owner) -> None:
         folder = self.folder or self._made()
@@ -101,7 +108,18 @@ class Place:
         claimed = claim(folder, self._known, owner)
         write_marker(folder, self._known, claimed)
         _tell(self._root, claimed)
-        self.index = self._stack.enter_context(Index(self._index_path))
+        self._stack.callback(self._give_up_index)  # closed by then, and still held
+        self._name_rules = claimed.marker.name_rules
+        self._open_index()
+
+    def _open_index(self) -> None:
+        index = opened(self._index_path, dry=self._dry, name_rules=self._name_rules)
+        self.index = self._stack.enter_context(index)
+
+    def _give_up_index(self) -> None:
+        """What turned out to be damaged in the middle of a run is not opened by the next one."""
+        if self._damage is not None:
+            renewed(self._index_path, self._damage, name_rules=self._name_rules).close()
 
     def _made(self) -> Folder:
         try:
@@ -120,12 +138,22 @@ class Place:
         """
         try:
             yield
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
-            raise  # our own fault
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, TypeError, ValueError) as error:
+            if self._has_sound_index():
+                raise  # our own fault
+            self._damage = damaged(self._index_path, f"it made no sense: {error}")
+            raise self._damage from error
         except sqlite3.Error as error:
-            raise broken(self._index_path, error) from error
+            told = broken(self._index_path, error)
+            if isinstance(told, IndexDamagedError):
+                self._damage = told
+            raise told from error
         except OSError as error:
             raise unwritable(self._root, error) from error
+
+    def _has_sound_index(self) -> bool:
+        index: Index | None = getattr(self, "index", None)
+        return index is None or index.is_sound()
 
 
 def _tell(root: Path, claimed: Claimed) -> None:

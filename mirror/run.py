@@ -18,7 +18,7 @@ from mirror.core.plan import Plan, make_plan
 from mirror.core.report import Outcome, Report
 from mirror.destinations.folder import Folder
 from mirror.destinations.identity import Known, Owner
-from mirror.errors import InternalError, InterruptedRunError, MirrorError
+from mirror.errors import IndexDamagedError, InternalError, InterruptedRunError, MirrorError
 from mirror.events import Event, emit
 from mirror.execute import Work, execute
 from mirror.hearing import Hearing, watched_id
@@ -74,6 +74,13 @@ class MirrorRun:
     async def run(self) -> Report:
         """Bring the destination in line; a dry run only plans."""
         started_at = datetime.now(UTC)
+        await self._attempt(started_at)
+        if isinstance(self.report.error, IndexDamagedError) and not self.options.dry:
+            self.report.begin_anew()  # and the index was, too
+            await self._attempt(started_at)
+        return self.report
+
+    async def _attempt(self, started_at: datetime) -> None:
         with Place(self.destination, self.known, dry=self.options.dry) as place:
             try:
                 with place.explained():
@@ -89,7 +96,6 @@ class MirrorRun:
                 self.report.error = InternalError.of(error)
             finally:
                 self._leave_word(place, started_at)
-        return self.report
 
     async def _claim(self, place: Place) -> str | None:
         asked = self.options
@@ -101,7 +107,8 @@ class MirrorRun:
                 mirror=self.label,
                 rebind=asked.rebind,
                 new_destination=asked.new_destination,
-            )
+            ),
+            self.client.server_date or datetime.now(UTC),
         )
         return user
 
@@ -141,7 +148,8 @@ class MirrorRun:
             self.report.purged = await in_thread(purge, folder, index, items)
 
     async def _look(self, place: Place, user: str | None) -> tuple[Hearing, Survey]:
-        layout = compile_layout(self.mirror.layout, self.mirror.names)
+        rules = place.index.name_rules
+        layout = compile_layout(self.mirror.layout, self.mirror.names, version=rules)
         chosen = await selected(
             self.mirror, layout, self.client, user_id=user, pins=place.index.pins()
         )

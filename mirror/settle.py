@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from mirror.core.model import EntryKind, Row
@@ -18,6 +18,7 @@ _REPLACE: Final = "replace"
 class _Settler:
     folder: Folder
     dry: bool
+    now: datetime
 
     def is_done(self, pending: Pending) -> bool:
         """Whether the file has come to its path; a move is completed where that is possible now."""
@@ -69,7 +70,7 @@ class _Settler:
             sha1=sha1,
             size_bytes=lying.size_bytes if lying else 0,
             reason=_MOVE,
-            quarantined_at=datetime.now(UTC),
+            quarantined_at=self.now,
         )
 
     def _is_there(self, pending: Pending) -> bool:
@@ -122,13 +123,15 @@ def parking(asset_id: str) -> str:
     return f"{STATE}/{MOVING}/{asset_id}"
 
 
-def settle(folder: Folder, index: Index, *, dry: bool = False) -> None:
+def settle(folder: Folder, index: Index, *, now: datetime, dry: bool = False) -> None:
     """Publish what had happened, drop what had not; `dry` looks and leaves every file alone.
+
+    `now` is the server's clock.
 
     Raises:
         UnwritableError: the destination cannot be read or written.
     """
-    settler = _Settler(folder, dry)
+    settler = _Settler(folder, dry, now)
     waiting = index.pending()
     done: list[Pending] = []
     # One move may make room for the next: until none gets any further.

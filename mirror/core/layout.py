@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from mirror.core.model import Asset, Exif, NameRules
 from mirror.core.names import (
     CANDIDATES,
+    COMPONENT_RULES,
     NAME_RULES_VERSION,
     candidate,
     candidates,
@@ -160,6 +161,7 @@ class Layout:
     names: NameRules
     fields: frozenset[str]
     _components: tuple[_Component, ...] = field(repr=False)
+    _safe: Callable[[str, NameRules], str] = field(repr=False)
 
     @property
     def needs_exif(self) -> bool:
@@ -173,7 +175,7 @@ class Layout:
         folders, those nearest the root first: its end says more about the asset.
         """
         texts = ("".join(_texts(component, asset, owner)) for component in self._components)
-        parts = [safe_component(part, self.names) for text in texts for part in text.split("/")]
+        parts = [self._safe(part, self.names) for text in texts for part in text.split("/")]
         return _shortened(parts)
 
     def video_path(self, still: Asset, video: Asset, *, owner: str = "") -> str:
@@ -184,7 +186,7 @@ class Layout:
         folder, slash, name = self.path(still, owner=owner).rpartition("/")
         stem, taken = split_extension(name)
         names = (
-            safe_component(stem + extension, self.names)
+            self._safe(stem + extension, self.names)
             for extension in (_extension(video), ".MOV", ".MP4")
             if extension and fold(extension) != fold(taken)
         )
@@ -228,11 +230,12 @@ _TOKEN: Final = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<field>[^{}]*)\}|(?P<stra
 _FIELD: Final = re.compile(r"(?s)(?P<name>[^:|]*)(?::(?P<format>[^|]*))?(?:\|(?P<default>.*))?")
 
 
-def compile_layout(text: str, names: NameRules) -> Layout:
+def compile_layout(text: str, names: NameRules, *, version: int = NAME_RULES_VERSION) -> Layout:
     """`text` as a layout: literals, "/" for folders, `{field}`, `{field:%Y}`, `{field|default}`.
 
     `{{` and `}}` are literal braces. A last component that does not end with `{filename}` or
-    `.{ext}` gets the extension appended, so that files keep their type.
+    `.{ext}` gets the extension appended, so that files keep their type. `version` is that of the
+    rules under which the tree got its names.
 
     Raises:
         LayoutError: it cannot be used.
@@ -243,7 +246,13 @@ def compile_layout(text: str, names: NameRules) -> Layout:
     for component in components:
         _check(component, text, names)
     components[-1] = _with_type(components[-1])
-    return Layout(text, names, frozenset(_field_names(components)), tuple(components))
+    return Layout(
+        text,
+        names,
+        frozenset(_field_names(components)),
+        tuple(components),
+        COMPONENT_RULES[version],
+    )
 
 
 def _pieces(text: str) -> Iterator[_Piece]:

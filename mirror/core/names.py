@@ -6,13 +6,12 @@ is NFC and at most 255 bytes of UTF-8, and coming in again it comes out as it is
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
 from mirror.core.model import NameRules
 
-# Kept in the index, so that an older tree keeps its names: raise it when any name would change.
-NAME_RULES_VERSION: Final = 1
 CANDIDATES: Final = 3  # names that an asset may take
 
 COMPONENT_BYTES: Final = 255
@@ -58,6 +57,12 @@ def safe_component(text: str, names: NameRules) -> str:
     name = unicodedata.normalize("NFC", _SURROGATE.sub("_", text))
     name = _portable(name) if names is NameRules.PORTABLE else _fit(_NOT_POSIX.sub("_", name))
     return _with_no_meaning(name)
+
+
+# A tree keeps the rules under which it got its names: the version is in its index. Where any name
+# would change, that is a new version here, and the old one stays as it is.
+COMPONENT_RULES: Final[dict[int, Callable[[str, NameRules], str]]] = {1: safe_component}
+NAME_RULES_VERSION: Final = max(COMPONENT_RULES)
 
 
 def fold(path: str) -> str:

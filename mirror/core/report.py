@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from mirror.errors import ExitCode, MirrorError, worst
@@ -58,6 +58,12 @@ class Report:
     failures: list[Failed] = field(default_factory=list)
     holds: list[tuple[str, str]] = field(default_factory=list)  # reason, way through
     error: MirrorError | None = None  # what stopped it, if anything did
+
+    def begin_anew(self) -> None:
+        """Forget all but the bytes that came: everything is looked at once more."""
+        fresh = Report(self.mirror, self.destination, received_bytes=self.received_bytes)
+        for each in fields(self):
+            setattr(self, each.name, getattr(fresh, each.name))
 
     @property
     def counts(self) -> dict[Outcome, int]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from mirror.core.model import Destination
+from mirror.core.names import NAME_RULES_VERSION
 from mirror.destinations.folder import MARKER, STATE, Folder
 from mirror.errors import NotMountedError, NotOursError, UnwritableError
 
@@ -29,6 +30,7 @@ class Marker:
     user_id: str  # empty while the account owns nothing, and its id cannot be learnt
     mirror: str  # "profile/mirror", or `copy`
     version: int = 1
+    name_rules: int = 1  # under which the tree got its names, should the index be lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,9 @@ def read_marker(folder: Folder) -> Marker | None:
         return None
     try:
         told = json.loads(content)
-        return Marker(told["id"], told["user_id"], told["mirror"], told["version"])
+        return Marker(
+            told["id"], told["user_id"], told["mirror"], told["version"], told.get("name_rules", 1)
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise NotOursError(
             f"{folder.root / STATE / MARKER}: cannot be understood",
@@ -190,7 +194,8 @@ def claim(folder: Folder, known: Known | None, owner: Owner) -> Claimed:
     marker = read_marker(folder)
     remembered = known.id_of(str(folder.root)) if known else None
     if marker is None:
-        return Claimed(Marker(str(uuid.uuid4()), owner.user_id, owner.mirror), is_new=True)
+        new = Marker(str(uuid.uuid4()), owner.user_id, owner.mirror, name_rules=NAME_RULES_VERSION)
+        return Claimed(new, is_new=True)
     if remembered not in {None, marker.id} and not owner.new_destination:
         raise _not_mounted(folder.root, "another destination's marker lies there")
     return Claimed(

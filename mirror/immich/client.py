@@ -148,6 +148,7 @@ class Client:
         """`listing_turn` is waited for before each page of a listing."""
         self.account = account
         self.retry = retry or RetryPolicy()
+        self.server_date: datetime | None = None  # as the last answer told it, aware UTC
         self._server = _server_url(server)
         self._api_key = api_key
         self._connections = connections
@@ -339,11 +340,9 @@ class Client:
             text = await _body(response)
             if not response.ok:
                 raise await self._refused(response, text, f"{method} {path}")
-            return Answer(
-                response.status,
-                _decoded(response, text),
-                refusal.server_date(response.headers.get("Date", "")),
-            )
+            date = refusal.server_date(response.headers.get("Date", ""))
+            self.server_date = date or self.server_date
+            return Answer(response.status, _decoded(response, text), date)
 
     async def _refused(
         self, response: aiohttp.ClientResponse, text: bytes, request: str

@@ -37,7 +37,6 @@ from tests.integration.mirroring import (
     mirrored,
     names_in,
     photos,
-    tree,
     until,
     whole,
 )
@@ -475,30 +474,7 @@ async def test_a_full_disk_stops_the_destination_and_the_next_run_goes_on(tmp_pa
             await me.assert_settled()
 
 
-# -- an index that is no index ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dry", [False, True])
-async def test_an_index_that_cannot_be_read_is_told(tmp_path: Path, *, dry: bool):
-    async with mirrored(tmp_path, photos(1)) as me:
-        await me.synced()
-        (me.root / ".mirror/index.sqlite3").write_bytes(b"garbage" * 1000)
-        before = tree(me.root)
-        refused(await me.run(dry=dry), "index")
-        assert tree(me.root) == before
-
-
-@pytest.mark.parametrize("dry", [False, True])
-async def test_an_index_damaged_in_the_middle_is_told(tmp_path: Path, *, dry: bool):
-    async with mirrored(tmp_path, photos(300)) as me:
-        await me.synced()
-        path = me.root / ".mirror/index.sqlite3"
-        data = bytearray(path.read_bytes())
-        data[4096:-4096] = b"\xff" * (len(data) - 8192)
-        path.write_bytes(data)
-        before = tree(me.root)
-        refused(await me.run(dry=dry), "index")
-        assert tree(me.root) == before
+# -- an index that must not be used ----------------------------------------------------------------
 
 
 async def test_an_index_of_a_newer_version_is_left_alone(tmp_path: Path):

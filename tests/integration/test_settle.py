@@ -20,6 +20,7 @@ from tests.integration.mirroring import content
 
 OLD = content("old")
 NEW = content("new")  # of the same size, and dated the same: a photo's time is when it was taken
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 MTIME_NS = 1_592_222_400_000_000_000
 
 
@@ -39,7 +40,7 @@ class Half:
 
     def settle(self, *, dry: bool = False) -> dict[str, str]:
         """The path of each row afterwards, by id."""
-        settle(self.folder, self.index, dry=dry)
+        settle(self.folder, self.index, now=NOW, dry=dry)
         assert self.index.pending() == []
         return {row.asset_id: row.path for row in self.index.all_rows()}
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror import schema
+from mirror.core.layout import NAME_RULES_VERSION
 from mirror.core.model import Entry, Row, RowState
-from mirror.errors import ExitCode, IndexBrokenError
-from mirror.index import SCHEMA_VERSION, Failure, Index, Pending, Quarantined
+from mirror.errors import ExitCode, IndexBrokenError, IndexDamagedError
+from mirror.index import Failure, Index, Pending, Quarantined
 
 _NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -412,25 +414,84 @@ INSERT INTO quarantine VALUES (x'2e', x'62', x'03', 5, 'changed',
 """
 
 
-def test_an_index_of_an_older_version_is_brought_up_to_date_and_the_old_one_kept(path: Path):
+def _made_by_version_1(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
         database.executescript(_VERSION_1)
+
+
+def _version(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        (found,) = database.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
+        return str(found)
+
+
+def test_an_index_of_an_older_version_is_brought_up_to_date_and_the_old_one_kept(path: Path):
+    _made_by_version_1(path)
 
     with Index(path) as index:
         (row,) = index.all_rows()
         (item,) = index.quarantined()
+        assert index.migrated_from == 1
 
     assert (row.asset_id, row.path, row.etag, row.seen_trashed_at) == ("1", "a", 'W/"1"', None)
     assert item.original_path == "b"
     assert item.quarantined_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    with closing(sqlite3.connect(path.with_name(f"{path.name}.v1"))) as kept:
-        assert kept.execute("SELECT value FROM meta WHERE name = 'version'").fetchone() == ("1",)
+    assert set(_files(path.parent)) == {path.name, f"{path.name}.v1"}  # and nothing beside them
+    assert _version(path.with_name(f"{path.name}.v1")) == "1"
+    with Index(path) as again:
+        assert again.migrated_from is None
+
+
+def test_what_was_brought_up_to_date_is_made_as_what_is_new(path: Path):
+    _made_by_version_1(path)
+    with Index(path) as old, Index(None) as new:
+        assert schema._definitions(old._db) == schema._definitions(new._db)
+
+
+def test_a_plan_brings_an_older_index_up_to_date_in_memory_alone(path: Path):
+    _made_by_version_1(path)
+    before = _files(path.parent)
+
+    with Index(path, dry=True) as index:
+        assert [row.path for row in index.all_rows()] == ["a"]
+
+    assert _files(path.parent) == before
+
+
+def test_a_migration_that_is_cut_leaves_the_old_index_and_comes_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _made_by_version_1(path)
+    steps = (*schema._MIGRATIONS[2][:-1], "SELECT cut()")
+    with monkeypatch.context() as cut:
+        cut.setattr(schema, "_MIGRATIONS", {2: steps})
+        with pytest.raises(IndexDamagedError):
+            Index(path)
+    assert _version(path) == "1"
+    path.with_name(f"{path.name}.v1.new").write_bytes(b"the half of a copy")
+
+    with Index(path) as index:
+        assert [row.path for row in index.all_rows()] == ["a"]
+    assert set(_files(path.parent)) == {path.name, f"{path.name}.v1"}
+
+
+def test_what_waits_in_quarantine_since_nobody_knows_when_waits_from_the_migration_on(path: Path):
+    _made_by_version_1(path)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE quarantine SET quarantined_at = 'long ago'")
+    database.close()
+
+    with Index(path) as index:
+        (item,) = index.quarantined()
+
+    assert abs(datetime.now(UTC) - item.quarantined_at) < timedelta(minutes=5)
 
 
 def test_an_index_of_a_newer_version_is_refused(path: Path):
     Index(path).close()
     with sqlite3.connect(path) as database:
-        database.execute("UPDATE meta SET value = ? WHERE name = 'version'", [SCHEMA_VERSION + 1])
+        database.execute("UPDATE meta SET value = ? WHERE name = 'version'", [schema.VERSION + 1])
     database.close()
     before = path.read_bytes()
 
@@ -439,7 +500,50 @@ def test_an_index_of_a_newer_version_is_refused(path: Path):
 
     assert "newer version" in caught.value.why
     assert caught.value.exit_code is ExitCode.DESTINATION
+    assert not isinstance(caught.value, IndexDamagedError)  # which would be made anew
     assert path.read_bytes() == before
+
+
+def test_an_index_whose_names_follow_newer_rules_is_refused(path: Path):
+    Index(path, name_rules=NAME_RULES_VERSION + 1).close()
+
+    with pytest.raises(IndexBrokenError, match="cannot be used") as caught:
+        Index(path)
+
+    assert not isinstance(caught.value, IndexDamagedError)
+
+
+@pytest.mark.parametrize("table", ["asset", "quarantine", "pending"])
+def test_an_index_that_lacks_a_table_is_damaged(path: Path, table: str):
+    Index(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute(f"DROP TABLE {table}")
+    database.close()
+
+    with pytest.raises(IndexDamagedError, match="damaged") as caught:
+        Index(path)
+
+    assert table in caught.value.why
+
+
+def test_a_row_that_makes_no_sense_is_damage(path: Path):
+    with Index(path) as index:
+        index.finish([a_row("a.jpg")])
+        index._db.execute("UPDATE asset SET state = 'publishee'")
+
+        with pytest.raises(sqlite3.DatabaseError) as caught:
+            list(index.all_rows())
+
+    assert schema.is_damage(caught.value)
+
+
+def test_a_disk_that_fails_is_no_damage_of_the_index(tmp_path: Path):
+    (tmp_path / "index.sqlite3").mkdir()
+
+    with pytest.raises(IndexBrokenError) as caught:
+        Index(tmp_path / "index.sqlite3")
+
+    assert not isinstance(caught.value, IndexDamagedError)
 
 
 def _cut(good: bytes) -> bytes:
@@ -462,11 +566,11 @@ def test_a_damaged_index_is_refused_and_left_as_it_is(path: Path, damage, *, dry
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()
 
-    with pytest.raises(IndexBrokenError) as caught:
+    with pytest.raises(IndexDamagedError) as caught:
         Index(path, dry=dry)
 
     assert str(path) in caught.value.what
-    assert "move the index away" in caught.value.hint
+    assert "made anew" in caught.value.hint
     assert path.read_bytes() == before
 
 
@@ -477,6 +581,10 @@ def test_a_damaged_index_is_refused_and_left_as_it_is(path: Path, damage, *, dry
         ["CREATE TABLE photos (id)"],
         ["CREATE TABLE meta (name, value)"],
         ["CREATE TABLE meta (name, value)", "INSERT INTO meta VALUES ('version', 'one')"],
+        ["CREATE TABLE meta (other)"],
+        ["CREATE TABLE meta (name, value)", "INSERT INTO meta VALUES ('version', '0')"],
+        ["CREATE TABLE meta (name, value)", "INSERT INTO meta VALUES ('version', '1')"],
+        ["CREATE TABLE meta (name, value)", "INSERT INTO meta VALUES ('version', '2')"],
     ],
 )
 def test_a_database_of_something_else_is_refused(path: Path, statements: list[str], *, dry: bool):
@@ -485,7 +593,7 @@ def test_a_database_of_something_else_is_refused(path: Path, statements: list[st
             database.execute(statement)
     database.close()
 
-    with pytest.raises(IndexBrokenError):
+    with pytest.raises(IndexDamagedError):
         Index(path, dry=dry)
 
 
