@@ -26,6 +26,7 @@ class Event(StrEnum):
     DESTINATION_TAKEN_OVER = "destination.taken_over"
     INDEX_REBUILT = "index.rebuilt"
     INDEX_MIGRATED = "index.migrated"
+    DESTINATION_BUSY = "destination.busy"
     INTENT_SETTLED = "intent.settled"
     ASSET_REBOUND = "asset.rebound"
     ASSET_ADOPTED = "asset.adopted"
@@ -98,6 +99,7 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.DESTINATION_TAKEN_OVER: frozenset({"reason"}),
     Event.INDEX_REBUILT: frozenset({"path", "reason"}),
     Event.INDEX_MIGRATED: frozenset({"path"}),
+    Event.DESTINATION_BUSY: frozenset({"reason", "wait_s"}),
     Event.INTENT_SETTLED: _CHANGE | {"action"},
     Event.ASSET_REBOUND: _CHANGE | {"from_path"},
     Event.ASSET_ADOPTED: _CONTENT,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -18,7 +19,13 @@ from mirror.core.plan import Plan, make_plan
 from mirror.core.report import Outcome, Report
 from mirror.destinations.folder import Folder
 from mirror.destinations.identity import Known, Owner
-from mirror.errors import IndexDamagedError, InternalError, InterruptedRunError, MirrorError
+from mirror.errors import (
+    IndexDamagedError,
+    InternalError,
+    InterruptedRunError,
+    LockedError,
+    MirrorError,
+)
 from mirror.events import Event, emit
 from mirror.execute import Work, execute
 from mirror.hearing import Hearing, watched_id
@@ -37,6 +44,7 @@ from mirror.transfer import Fetcher, Progress
 
 LAST_RUN: Final = "last-run.json"
 _MOST_FAILURES: Final = 20
+_LOOK_AGAIN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +56,7 @@ class Options:
     new_destination: bool = False
     allowed: Allowed = field(default_factory=Allowed)
     removes: bool = True  # False: `copy`, where several selections share a destination
+    wait_s: float = 0.0  # how long another run that holds the destination is waited for
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)  # of this machine
 
@@ -101,16 +110,26 @@ class MirrorRun:
         asked = self.options
         remembered = place.open(new_destination=asked.new_destination)
         user = await user_id(self.client, None if asked.rebind else remembered)
-        place.claim(
-            Owner(
-                user_id=user or "",
-                mirror=self.label,
-                rebind=asked.rebind,
-                new_destination=asked.new_destination,
-            ),
-            self.client.server_date or datetime.now(UTC),
+        owner = Owner(
+            user_id=user or "",
+            mirror=self.label,
+            rebind=asked.rebind,
+            new_destination=asked.new_destination,
         )
+        await self._hold_place(place, owner)
         return user
+
+    async def _hold_place(self, place: Place, owner: Owner) -> None:
+        waiting_until_s = time.monotonic() + self.options.wait_s
+        while True:
+            try:
+                return place.claim(owner, self.client.server_date or datetime.now(UTC))
+            except LockedError as error:
+                left_s = waiting_until_s - time.monotonic()
+                if left_s <= 0:
+                    raise
+                emit("info", Event.DESTINATION_BUSY, reason=error.why, wait_s=round(left_s, 1))
+                await asyncio.sleep(min(left_s, _LOOK_AGAIN_S))
 
     async def _sync(self, place: Place, user: str | None) -> None:
         hearing, survey = await self._look(place, user)

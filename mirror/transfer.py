@@ -41,7 +41,7 @@ from mirror.immich.client import Client, Original
 from mirror.immich.retry import RetryPolicy, tell_retry
 from mirror.index import Failure, Index
 from mirror.nearby import Flight, Neighbour, Offer, opened
-from mirror.threads import in_thread
+from mirror.threads import check_stopping, in_thread
 
 # Below this a body is read, hashed and written in one go; above, in pieces on a second thread.
 SMALL_BYTES: Final = 1 << 20
@@ -123,6 +123,7 @@ class _Partial:
 
     def _take_up(self) -> None:
         while piece := os.pread(self._opened, _PIECE_BYTES, self.offset):
+            check_stopping()
             self._digest.update(piece)
             self.offset += len(piece)
 
@@ -455,6 +456,7 @@ def _readable(file: BinaryIO) -> Iterator[bytes]:
     """A neighbour's file as far as it can be read: a bad sector there is no fault of this disk."""
     with suppress(OSError):
         while piece := file.read(_PIECE_BYTES):
+            check_stopping()
             yield piece
 
 

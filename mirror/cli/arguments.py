@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -93,3 +94,24 @@ def add_common(parser: Parser) -> None:
         action="store_true",
         help="go on with a major version that is not known",
     )
+
+
+def add_wait(parser: Parser) -> None:
+    """How long another run is waited for."""
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait so long for another run that holds the destination; default: 0",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"not a number of seconds: {text!r}")
+    return seconds

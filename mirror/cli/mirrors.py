@@ -12,6 +12,7 @@ from mirror.cli.arguments import (
     add_limits,
     add_plan_output,
     add_selection,
+    add_wait,
     command,
 )
 from mirror.cli.shared import (
@@ -129,6 +130,7 @@ def _add_sync(commands: Commands) -> None:
     parser.add_argument("--all", action="store_true", help="every profile that is found")
     parser.add_argument("--dry-run", action="store_true", help="only plan, as `mirror plan`")
     parser.set_defaults(exit_code=False)
+    add_wait(parser)
     add_plan_output(parser)
     once = parser.add_argument_group("once, when a run says so")
     once.add_argument(
@@ -197,6 +199,7 @@ def _add_copy(commands: Commands) -> None:
         ),
     )
     add_copy_options(parser)
+    add_wait(parser)
     add_common(parser)
 
 

@@ -5,10 +5,11 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from mirror.errors import ExitCode, InternalError, InterruptedRunError, MirrorError, UsageError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mirror.transfer import Progress
 
 _T = TypeVar("_T")
+_GRACE_S: Final = 10  # what is under way has so long to end, once it is asked to
 
 
 def complain(error: MirrorError) -> None:
@@ -108,6 +110,7 @@ def session_of(
             restored_server=getattr(args, "accept_restored_server", False),
         ),
         removes=not copies,
+        wait_s=getattr(args, "wait", 0.0),
     )
     return Session(
         options=options,
@@ -136,13 +139,14 @@ def stopped_of(work: Coroutine[Any, Any, object]) -> InterruptedRunError | None:
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run to the end; SIGTERM and a closed terminal stop it as Ctrl-C does."""
+    """Run to the end; Ctrl-C, SIGTERM and a closed terminal stop it, a second one at once.
+
+    Raises:
+        InterruptedRunError: it was stopped; what was under way is finished, or given up.
+    """
 
     async def stoppable() -> _T:
-        task = asyncio.current_task()
-        if task is not None:
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        _stop_on_signals(asyncio.get_running_loop(), asyncio.current_task())
         return await work
 
     try:
@@ -151,6 +155,30 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         raise InterruptedRunError(
             "the run was interrupted", hint="run again: it goes on where it stopped"
         ) from error
+
+
+def _stop_on_signals(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any] | None") -> None:
+    from mirror.threads import stopping
+
+    def stop(_number: int, _frame: object) -> None:
+        if task is None or stopping.is_set():
+            _leave_at_once("a second signal")
+        stopping.set()
+        timer = threading.Timer(_GRACE_S, _leave_at_once, [f"not done within {_GRACE_S} s"])
+        timer.daemon = True
+        timer.start()
+        loop.call_soon_threadsafe(task.cancel)
+
+    # Not the loop's own handlers: they wait while something blocks the loop.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+
+
+def _leave_at_once(why: str) -> NoReturn:
+    """As a kill would, which every run is made for: the next one finishes what this one began."""
+    complain(InterruptedRunError("stopped at once", why=why, hint="run again: it goes on"))
+    sys.stderr.flush()
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import stat as stat_module
 import threading
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from typing import Final, Self
 from mirror.core.compare import Found
 from mirror.core.model import Entry, EntryKind
 from mirror.errors import DestinationError, NoSpaceError, NotOursError, UnwritableError
+from mirror.threads import check_stopping
 
 STATE: Final = ".mirror"
 MARKER: Final = "mirror.json"
@@ -138,6 +138,7 @@ class Folder:
     def _children(self, folder: str, *, is_root: bool) -> list[tuple[bytes, os.DirEntry[str]]]:
         """One folder's entries; a folder's name ends in "/", which puts it where its files sort."""
         children = []
+        check_stopping()
         try:
             with os.scandir(folder) as items:
                 for item in items:
@@ -193,11 +194,16 @@ class Folder:
 
         Raises:
             OSError: it is not there, or not a file that can be read.
+            InterruptedRunError: the run is to stop.
         """
         with self._parent(path) as parent:
             descriptor = os.open(_name(path), _READ_FLAGS, dir_fd=parent)
+        digest = _sha1()
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            return hashlib.file_digest(file, _sha1).digest()
+            while piece := file.read(_CHUNK_BYTES):
+                check_stopping()
+                digest.update(piece)
+        return digest.digest()
 
     def free_bytes(self) -> int:
         """What an ordinary user may still write."""
@@ -496,5 +502,7 @@ def _copy(reading: int, writing: int) -> int:
     if reflink(reading, writing):
         return os.fstat(writing).st_size
     with os.fdopen(os.dup(reading), "rb") as source, os.fdopen(os.dup(writing), "wb") as target:
-        shutil.copyfileobj(source, target, _CHUNK_BYTES)
+        while piece := source.read(_CHUNK_BYTES):
+            check_stopping()
+            target.write(piece)
         return target.tell()

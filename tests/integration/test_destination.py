@@ -30,6 +30,7 @@ from tests.integration.mirroring import (
     LABEL,
     NOON,
     Mirrored,
+    assert_in_sync,
     content,
     describe,
     empty,
@@ -318,6 +319,21 @@ async def test_of_two_runs_at_once_one_waits_for_another_day(tmp_path: Path, *, 
         assert first.report.exit_code is ExitCode.OK, describe(first)
         assert not (me.root / ".mirror/lock").exists()
         await me.assert_settled()
+
+
+async def test_a_run_may_wait_for_the_one_that_holds_the_destination(
+    tmp_path: Path, log: list[dict[str, object]]
+):
+    async with mirrored(tmp_path, photos(2)) as me:
+        await me.synced()
+        with locked(me.root):
+            run = await me.run(wait_s=0.05)
+            assert isinstance(run.report.error, LockedError)
+            assert f"process {os.getpid()} on " in run.report.error.why
+            log.clear()
+            waiting = asyncio.create_task(me.run(wait_s=30))
+            await until(lambda: any(line["event"] == "destination.busy" for line in log))
+        assert_in_sync(await waiting)
 
 
 async def test_a_lock_of_a_killed_run_holds_nobody_up(tmp_path: Path):
