@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from mirror import __version__
+from mirror import __version__, notify
 from mirror.budget import Budget, Lane
 from mirror.core.model import Destination, Mirror
 from mirror.core.report import Report
@@ -167,6 +167,7 @@ class Session:
     async def _run(self, part: _Part, stack: AsyncExitStack) -> None:
         client = await self.client(part.account, stack)
         emit("info", Event.MIRROR_START, server_version=str(client.version))
+        notify.status(f"{part.mirror.name}: at work")
         run = MirrorRun(
             mirror=part.mirror,
             destination=part.destination,
@@ -196,6 +197,8 @@ def _interrupted() -> InterruptedRunError:
 
 def _tell_end(report: Report, begun_s: float) -> None:
     error = report.error
+    told = ", ".join(f"{count} {outcome.value}" for outcome, count in report.counts.items())
+    notify.status(f"{report.mirror}: {error.what if error else told}")
     emit(
         "error" if error else "info",
         Event.MIRROR_END,

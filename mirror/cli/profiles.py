@@ -1,4 +1,4 @@
-"""profile show, check and schema; events."""
+"""profile show, check, unit and schema; events."""
 
 import argparse
 import json
@@ -42,7 +42,16 @@ def _add_profile(commands: Commands) -> None:
             "mirror profile check ./family.toml",
         ),
     )
-    for action in (show, check):
+    unit = command(
+        actions,
+        "unit",
+        _profile_unit,
+        Help(
+            "print what a profile needs of its systemd unit, as a drop-in",
+            "mirror profile unit family",
+        ),
+    )
+    for action in (show, check, unit):
         action.add_argument("profile", metavar="PROFILE", help="a name, or a path")
         add_lookup(action)
         add_common(action)
@@ -81,6 +90,14 @@ def _profile_check(args: argparse.Namespace) -> ExitCode:
     profile = choose.chosen(args.profile, (), settings_of(args)).profile
     mirrors = ", ".join(mirror.name for mirror in profile.mirrors)
     print(f"{profile.path}: in order; accounts: {', '.join(profile.accounts)}; mirrors: {mirrors}")
+    return ExitCode.OK
+
+
+def _profile_unit(args: argparse.Namespace) -> ExitCode:
+    from mirror import choose
+    from mirror.profile.unit import drop_in
+
+    print(drop_in(choose.chosen(args.profile, (), settings_of(args)).profile), end="")
     return ExitCode.OK
 
 

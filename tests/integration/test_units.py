@@ -1,26 +1,173 @@
 """The units that are shipped are what systemd takes them for."""
 
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from mirror.core.model import Destination, Mirror
+from mirror.errors import ProfileError
+from mirror.profile import Account, Profile
+from mirror.profile.unit import drop_in
+from mirror.sandbox import Sandbox
+from mirror.secrets import CommandSecret, CredentialSecret, FileSecret, Secret
+from tests.integration.command import mirror, write_profile
+from tests.integration.mirroring import photos
+
 _UNITS = Path(__file__).parents[2] / "systemd"
+_ODD = '/srv/photos of "Ann" 100%\\x'
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="Debian package systemd"
+)
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="Debian package systemd")
-def test_systemd_finds_nothing_to_say_of_the_units(tmp_path: Path) -> None:
-    for unit in _UNITS.glob("mirror@.*"):
-        # It wants the program to exist, and says an unknown key on stderr alone.
-        text = unit.read_text().replace("/usr/local/bin/mirror", "/bin/true")
-        (tmp_path / unit.name).write_text(text)
-
-    told = subprocess.run(
-        ["systemd-analyze", "verify", *tmp_path.iterdir()],
-        check=True,
-        capture_output=True,
-        text=True,
+def a_profile(*paths: str, key: Secret | None = None, name: str = "family") -> Profile:
+    key = key or CredentialSecret("alice")
+    return Profile(
+        name=name,
+        path=Path("/etc/mirror/profiles/family.toml"),
+        accounts={"alice": Account(name="alice", server="https://x", api_key=key)},
+        mirrors=(
+            Mirror(
+                name="all",
+                account="alice",
+                destinations=tuple(Destination(path=path) for path in paths),
+            ),
+        ),
     )
 
-    assert told.stderr == ""
+
+def installed(folder: Path, profile: Profile | None = None) -> list[Path]:
+    """The units as an administrator puts them, with a program that is there."""
+    units = []
+    for unit in _UNITS.glob("mirror*@.*"):
+        if unit.is_dir():
+            shutil.copytree(unit, folder / unit.name)
+            continue
+        text = unit.read_text().replace("/usr/local/bin/mirror", "/bin/true")
+        units.append(folder / unit.name)
+        units[-1].write_text(text)
+    if profile is not None:
+        extra = folder / f"mirror@{profile.name}.service.d/profile.conf"
+        extra.parent.mkdir()
+        extra.write_text(drop_in(profile))
+    return units
+
+
+def analyzed(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", *command], check=False, capture_output=True, text=True
+    )
+
+
+def assert_nothing_to_say(*command: str | Path) -> None:
+    """An unknown key is said on stderr alone."""
+    told = analyzed(*command)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+@needs_systemd
+def test_systemd_finds_nothing_to_say_of_the_units(tmp_path: Path) -> None:
+    assert_nothing_to_say("verify", *installed(tmp_path))
+
+
+@needs_systemd
+@pytest.mark.parametrize("path", ["/srv/photos", "/home/ann/photos", _ODD])
+def test_systemd_finds_nothing_to_say_of_a_profiles_drop_in(tmp_path: Path, path: str) -> None:
+    profile = a_profile(path)
+    installed(tmp_path, profile)
+    assert_nothing_to_say("verify", tmp_path / "mirror@family.service")
+
+
+@needs_systemd
+@pytest.mark.parametrize("path", ["/srv/photos", "/home/ann/photos"])
+def test_the_unit_exposes_little_with_a_profiles_drop_in(tmp_path: Path, path: str) -> None:
+    profile = a_profile(path)
+    installed(tmp_path, profile)
+    # Offline, it does not read drop-ins: they are appended, which means the same.
+    unit = tmp_path / "mirror@family.service"
+    whole = (tmp_path / "mirror@.service").read_text() + drop_in(profile)
+    unit.write_text(whole)
+    told = analyzed("security", "--offline=true", "--threshold=20", unit)
+    assert told.returncode == 0, told.stdout.splitlines()[-1]
+
+
+@needs_systemd
+def test_systemd_finds_nothing_to_say_of_the_units_of_one_user(tmp_path: Path) -> None:
+    units = []
+    for unit in (_UNITS / "user").glob("mirror@.*"):
+        text = unit.read_text().replace("%h/.local/bin/mirror", "/bin/true")
+        units.append(tmp_path / unit.name)
+        units[-1].write_text(text)
+    assert len(units) == 2
+    told = analyzed("--user", "verify", *units)
+    # Without a login it cannot ask a manager; of the units it has nothing to say.
+    said = [line for line in told.stderr.splitlines() if "mirror@" in line]
+    assert said == []
+
+
+# -- the drop-in -----------------------------------------------------------------------------------
+
+
+def test_a_drop_in_names_what_the_profile_needs() -> None:
+    told = drop_in(a_profile("/srv/a", "/srv/b")).splitlines()
+    assert told[0] == "# /etc/systemd/system/mirror@family.service.d/profile.conf"
+    assert told[2:] == [
+        "[Unit]",
+        "RequiresMountsFor=/srv/a",
+        "RequiresMountsFor=/srv/b",
+        "",
+        "[Service]",
+        "ReadWritePaths=-/srv/a",
+        "ReadWritePaths=-/srv/b",
+        "LoadCredential=alice:/etc/mirror/credentials/alice",
+    ]
+
+
+def test_what_lies_in_a_home_is_bound_into_the_unit() -> None:
+    told = drop_in(a_profile("/home/ann/photos", key=FileSecret("/home/ann/key")))
+    assert "ProtectHome=tmpfs\n" in told
+    assert "BindPaths=-/home/ann/photos\n" in told
+    assert "BindReadOnlyPaths=-/home/ann/key\n" in told
+    assert "LoadCredential" not in told
+
+
+def test_odd_paths_are_quoted() -> None:
+    told = drop_in(a_profile(_ODD))
+    assert 'ReadWritePaths="-/srv/photos of \\"Ann\\" 100%%\\\\x"\n' in told
+
+
+def test_a_key_from_a_command_is_only_remarked_and_not_shown() -> None:
+    told = drop_in(a_profile("/srv/a", key=CommandSecret(("pass", "show", "immich/secret"))))
+    assert "immich/secret" not in told
+    assert "# The key of account alice comes from a command" in told
+
+
+def test_a_profile_that_no_unit_can_be_called_like_is_refused() -> None:
+    with pytest.raises(ProfileError, match="no unit can be called"):
+        drop_in(a_profile("/srv/a", name="the family"))
+
+
+# -- a run under a service manager -----------------------------------------------------------------
+
+
+async def test_a_service_manager_is_told_how_far_a_run_is(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        async with Sandbox(photos(3)) as sandbox:
+            write_profile(tmp_path, sandbox.url, sandbox.api_keys["minimum"])
+            ended = await mirror(tmp_path, "sync", "family", NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert ended.code == 0
+        assert manager.recv(1000) == b"STATUS=all: at work"
+        assert manager.recv(1000) == b"STATUS=all: 3 downloaded"
+
+
+async def test_a_service_manager_that_is_gone_holds_nothing_up(tmp_path: Path) -> None:
+    async with Sandbox(photos(1)) as sandbox:
+        write_profile(tmp_path, sandbox.url, sandbox.api_keys["minimum"])
+        ended = await mirror(tmp_path, "sync", "family", NOTIFY_SOCKET="@nobody/listens")
+    assert ended.code == 0
