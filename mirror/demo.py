@@ -24,7 +24,7 @@ import tomli_w
 from mirror.commands import Chosen, sync
 from mirror.core.plan import Action
 from mirror.core.report import Outcome, Report
-from mirror.destinations.folder import STATE, unwritable
+from mirror.destinations import STATE, unwritable
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode, MirrorError, UsageError
 from mirror.logs import printable

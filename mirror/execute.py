@@ -13,7 +13,7 @@ from mirror.core.model import Asset, Row, RowState
 from mirror.core.order import Step, steps
 from mirror.core.plan import Action, Kind, Plan, Reason, rebound
 from mirror.core.report import Failed, Outcome, Report
-from mirror.destinations.folder import PARTIAL, Folder, concerns_path, partial, unwritable
+from mirror.destinations import PARTIAL, OpenDestination, concerns_path, partial, unwritable
 from mirror.errors import AssetError, ConflictError, MirrorError, RequestError
 from mirror.events import Event, emit
 from mirror.immich.client import Head
@@ -45,7 +45,7 @@ _OUTCOMES: Final[Mapping[Kind, tuple[Outcome, Event]]] = {
 class Work:
     """What a plan is carried out with."""
 
-    folder: Folder
+    folder: OpenDestination
     index: Index
     fetcher: Fetcher
     publisher: Publisher
@@ -156,7 +156,7 @@ def _rename(step: Step, work: Work) -> bool:
         work.folder.move(step.source, step.path)
     except OSError as error:
         if not concerns_path(error):
-            raise unwritable(work.folder.root / step.path, error) from error
+            raise unwritable(work.folder.where(step.path), error) from error
         _fail(step.action, _in_the_way(step, error), work)
         return False
     return True
@@ -291,7 +291,7 @@ def _copied(action: Action, asset: Asset, work: Work) -> Received | None:
     except (FileNotFoundError, PermissionError):
         return None
     except OSError as error:
-        raise unwritable(folder.root / partial(name), error) from error
+        raise unwritable(folder.where(partial(name)), error) from error
     if sha1 == checksum.content_sha1(asset):
         return Received(name=name, sha1=sha1, written=written)
     folder.drop(partial(name))

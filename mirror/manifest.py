@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from mirror.destinations.folder import STATE, Folder
+from mirror.destinations import STATE, OpenDestination
 from mirror.index import Index
 
 NAME: Final = "SHA1SUMS"
@@ -13,7 +13,7 @@ KEPT: Final = (
 )
 
 
-def write_manifest(folder: Folder, index: Index) -> None:
+def write_manifest(folder: OpenDestination, index: Index) -> None:
     """Every proved file's SHA-1, for `cd DESTINATION && sha1sum -c .mirror/SHA1SUMS`.
 
     Raises:

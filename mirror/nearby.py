@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from mirror.core.batches import batches
-from mirror.destinations.folder import STATE, partial
+from mirror.destinations import INDEX, STATE, partial
 from mirror.index import Index
 
-_INDEX: Final = "index.sqlite3"
 _BATCH: Final = 500
 # A disk that hangs, or a server that sends nothing, is not waited for any longer.
 _PATIENCE_S: Final = 60.0
@@ -183,7 +182,7 @@ class Neighbour:
 
     def _opened(self) -> sqlite3.Connection | None:
         if self._database is None:
-            path = self.root / STATE / _INDEX
+            path = self.root / STATE / INDEX
             if path.is_file():
                 # Immutable: no run of ours holds it, and we must leave no journal there.
                 uri = f"{path.as_uri()}?mode=ro&immutable=1"

@@ -4,30 +4,26 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from mirror.core.model import Destination
 from mirror.core.names import NAME_RULES_VERSION
-from mirror.destinations.folder import STATE, Folder, unwritable
+from mirror.destinations import OpenDestination, Site, site_of, unwritable
 from mirror.destinations.identity import (
     Claimed,
     Known,
     Owner,
-    check_place,
+    check_seen,
     claim,
     read_marker,
     write_marker,
 )
-from mirror.destinations.lock import check_free, locked
 from mirror.errors import IndexDamagedError
 from mirror.events import Event, emit
 from mirror.index import Index, broken, damaged
 from mirror.recover import opened, remember, renewed
 from mirror.settle import settle
-
-INDEX: Final = "index.sqlite3"
 
 
 class Place:
@@ -37,15 +33,22 @@ class Place:
     everything as it was. `known` is None where nothing is remembered outside (`copy`).
     """
 
-    def __init__(self, destination: Destination, known: Known | None, *, dry: bool) -> None:
-        self._destination = destination
-        self._root = Path(destination.path)
-        self._index_path = self._root / STATE / INDEX
+    def __init__(
+        self,
+        destination: Destination,
+        known: Known | None,
+        *,
+        dry: bool,
+        site: Site | None = None,
+    ) -> None:
+        """`site` None: by the path of the destination."""
+        self._site = site or site_of(destination.path)
+        self._require_mount = destination.require_mount
         self._known = known
         self._dry = dry
         self._stack = ExitStack()
         self._name_rules = NAME_RULES_VERSION
-        self.folder: Folder | None = None
+        self.folder: OpenDestination | None = None
         self.index: Index
         self._damage: IndexDamagedError | None = None  # of the index, as it turned out
         self.is_ours = False  # claimed: what lies there may be changed
@@ -67,11 +70,17 @@ class Place:
         Raises:
             DestinationError: it must not, or cannot, be used.
         """
-        check_place(self._destination, self._known, new_destination=new_destination)
-        if not self._root.exists():
-            return None
-        self.folder = self._stack.enter_context(Folder(self._root))
-        marker = read_marker(self.folder)
+        self._site.check(require_mount=self._require_mount)
+        folder = self._site.open()
+        if folder is not None:
+            self.folder = self._stack.enter_context(folder)
+        marker = read_marker(folder) if folder else None
+        check_seen(
+            self._site.name,
+            self._known,
+            marked=marker is not None,
+            new_destination=new_destination,
+        )
         return (marker.user_id or None) if marker else None
 
     def claim(self, owner: Owner, now: datetime) -> None:
@@ -96,7 +105,7 @@ class Place:
         """As if it were held, but without a trace."""
         if self.folder is not None:
             claimed = claim(self.folder, self._known, owner)
-            check_free(self._root)
+            self.folder.check_free()
             self._name_rules = claimed.marker.name_rules
         self._open_index()
 
@@ -104,30 +113,27 @@ class Place:
         folder = self.folder or self._made()
         claim(folder, self._known, owner)  # before anything is written
         folder.prepare()
-        self._stack.enter_context(locked(self._root))
+        self._stack.enter_context(folder.locked())
         claimed = claim(folder, self._known, owner)
         write_marker(folder, self._known, claimed)
-        _tell(self._root, claimed)
+        _tell(folder, claimed)
         self._stack.callback(self._give_up_index)  # closed by then, and still held
         self._name_rules = claimed.marker.name_rules
         self._open_index()
 
     def _open_index(self) -> None:
-        index = opened(self._index_path, dry=self._dry, name_rules=self._name_rules)
+        index = opened(self._site.index_path, dry=self._dry, name_rules=self._name_rules)
         self.index = self._stack.enter_context(index)
 
     def _give_up_index(self) -> None:
         """What turned out to be damaged in the middle of a run is not opened by the next one."""
         if self._damage is not None:
-            renewed(self._index_path, self._damage, name_rules=self._name_rules).close()
+            renewed(self._site.index_path, self._damage, name_rules=self._name_rules).close()
 
-    def _made(self) -> Folder:
-        try:
-            self._root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self._root, error) from error
-        self.folder = self._stack.enter_context(Folder(self._root))
-        return self.folder
+    def _made(self) -> OpenDestination:
+        folder = self._stack.enter_context(self._site.make())
+        self.folder = folder
+        return folder
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -141,24 +147,24 @@ class Place:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, TypeError, ValueError) as error:
             if self._has_sound_index():
                 raise  # our own fault
-            self._damage = damaged(self._index_path, f"it made no sense: {error}")
+            self._damage = damaged(self._site.index_path, f"it made no sense: {error}")
             raise self._damage from error
         except sqlite3.Error as error:
-            told = broken(self._index_path, error)
+            told = broken(self._site.index_path, error)
             if isinstance(told, IndexDamagedError):
                 self._damage = told
             raise told from error
         except OSError as error:
-            raise unwritable(self._root, error) from error
+            raise unwritable(self._site.name, error) from error
 
     def _has_sound_index(self) -> bool:
         index: Index | None = getattr(self, "index", None)
         return index is None or index.is_sound()
 
 
-def _tell(root: Path, claimed: Claimed) -> None:
+def _tell(folder: OpenDestination, claimed: Claimed) -> None:
     if claimed.is_new:
-        emit("info", Event.DESTINATION_NEW, destination=str(root))
+        emit("info", Event.DESTINATION_NEW, destination=folder.name)
     elif claimed.was_elsewhere:
         reason = "its marker was last seen at another path"
-        emit("info", Event.DESTINATION_TAKEN_OVER, destination=str(root), reason=reason)
+        emit("info", Event.DESTINATION_TAKEN_OVER, destination=folder.name, reason=reason)

@@ -12,7 +12,14 @@ from typing import Final
 
 from mirror.core.model import Row
 from mirror.core.plan import Action, Kind
-from mirror.destinations.folder import QUARANTINE, STATE, Folder, concerns_path, partial, unwritable
+from mirror.destinations import (
+    QUARANTINE,
+    STATE,
+    OpenDestination,
+    concerns_path,
+    partial,
+    unwritable,
+)
 from mirror.errors import ConflictError, MirrorError
 from mirror.index import Index, Pending, Quarantined
 from mirror.threads import in_thread
@@ -42,7 +49,9 @@ class Published:
 class Publisher:
     """Collects what was fetched and puts it in place."""
 
-    def __init__(self, folder: Folder, index: Index, *, run_id: str, now: datetime) -> None:
+    def __init__(
+        self, folder: OpenDestination, index: Index, *, run_id: str, now: datetime
+    ) -> None:
         """`now`: the server's clock, kept with what goes to quarantine."""
         self._folder = folder
         self._index = index
@@ -93,7 +102,7 @@ class Publisher:
 
     def _publish(self, batch: list[Staged], published: Published) -> None:
         self._finish(batch)
-        with self._folder.holding_folders():
+        with self._folder.batch():
             self._name(batch, published)
 
     def _name(self, batch: list[Staged], published: Published) -> None:
@@ -102,7 +111,7 @@ class Publisher:
                 self._put(staged)
             except OSError as error:
                 if not concerns_path(error):
-                    raise unwritable(self._folder.root / staged.row.path, error) from error
+                    raise unwritable(self._folder.where(staged.row.path), error) from error
                 self._abandoned.append(staged.row.asset_id)
                 published.failed.append((staged, _refused(staged, error)))
             else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mirror.core.model import EntryKind
-from mirror.destinations.folder import QUARANTINE, STATE, Folder, unwritable
+from mirror.destinations import QUARANTINE, STATE, OpenDestination, unwritable
 from mirror.errors import IndexDamagedError
 from mirror.events import Event, emit
 from mirror.index import FRESH, Index, Quarantined
@@ -72,7 +72,7 @@ def _set_aside(path: Path) -> str:
     return kept.name
 
 
-def remember(folder: Folder, index: Index, *, now: datetime, dry: bool) -> None:
+def remember(folder: OpenDestination, index: Index, *, now: datetime, dry: bool) -> None:
     """Tell a new index of a destination that is not new; killed in the middle, it comes again.
 
     `now` is the server's clock.
@@ -92,7 +92,7 @@ def remember(folder: Folder, index: Index, *, now: datetime, dry: bool) -> None:
         index.drop_note(FRESH)
 
 
-def _in_quarantine(folder: Folder, now: datetime) -> Iterator[Quarantined]:
+def _in_quarantine(folder: OpenDestination, now: datetime) -> Iterator[Quarantined]:
     """Every file there, as put there now: nobody knows since when it waits."""
     for run_id in folder.work_files(QUARANTINE):
         for path in _files(folder, f"{QUARANTINE}/{run_id}"):
@@ -109,7 +109,7 @@ def _in_quarantine(folder: Folder, now: datetime) -> Iterator[Quarantined]:
                 )
 
 
-def _files(folder: Folder, area: str) -> Iterator[str]:
+def _files(folder: OpenDestination, area: str) -> Iterator[str]:
     """What lies below one of our own folders, links not followed."""
     entry = folder.entry(f"{STATE}/{area}")
     if entry is None or entry.kind is not EntryKind.FOLDER:

@@ -11,7 +11,7 @@ from typing import Final
 from mirror.core.batches import batches
 from mirror.core.model import Destination, EntryKind, OnGone, Row
 from mirror.core.plan import Action
-from mirror.destinations.folder import QUARANTINE, STATE, Folder, concerns_path, unwritable
+from mirror.destinations import QUARANTINE, STATE, OpenDestination, concerns_path, unwritable
 from mirror.errors import ConflictError
 from mirror.events import Event, emit
 from mirror.index import Index, Quarantined
@@ -22,7 +22,9 @@ _BATCH: Final = 256
 class Remover:
     """Takes files out of one destination."""
 
-    def __init__(self, folder: Folder, index: Index, *, run_id: str, now: datetime) -> None:
+    def __init__(
+        self, folder: OpenDestination, index: Index, *, run_id: str, now: datetime
+    ) -> None:
         """`now` is the server's clock."""
         self._folder = folder
         self._index = index
@@ -79,7 +81,7 @@ class Remover:
             self._folder.move(row.path, self._aside(row.path))
         except OSError as error:
             if not concerns_path(error):
-                raise unwritable(self._folder.root / row.path, error) from error
+                raise unwritable(self._folder.where(row.path), error) from error
             self._index.drop_quarantined(self._aside(row.path))
             return False
         self._folder.drop_empty_folders(row.path)
@@ -106,7 +108,7 @@ def _days(item: Quarantined, destination: Destination) -> int:
     return destination.quarantine_days if item.days is None else item.days
 
 
-def purge(folder: Folder, index: Index, items: Sequence[Quarantined]) -> int:
+def purge(folder: OpenDestination, index: Index, items: Sequence[Quarantined]) -> int:
     """Delete files from quarantine for good; how many. Blocks.
 
     Raises:
@@ -117,7 +119,7 @@ def purge(folder: Folder, index: Index, items: Sequence[Quarantined]) -> int:
             try:
                 folder.drop(item.path)
             except OSError as error:
-                raise unwritable(folder.root / item.path, error) from error
+                raise unwritable(folder.where(item.path), error) from error
             folder.drop_empty_folders(item.path)
         with index.transaction():
             for item in batch:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from mirror import __version__
@@ -17,7 +18,7 @@ from mirror.core.layout import compile_layout
 from mirror.core.model import Destination, Mirror
 from mirror.core.plan import Plan, make_plan
 from mirror.core.report import Outcome, Report
-from mirror.destinations.folder import Folder
+from mirror.destinations import OpenDestination, Site
 from mirror.destinations.identity import Known, Owner
 from mirror.errors import (
     IndexDamagedError,
@@ -74,6 +75,7 @@ class MirrorRun:
     progress: Progress
     lane: Lane | None = None  # of the budget that all mirrors share; None: one of its own
     here: Neighbour | None = None  # among the destinations of the same command; None: alone
+    site: Site | None = None  # None: by the path of the destination
     report: Report = field(init=False)
     plan: Plan = field(init=False, default=Plan())
 
@@ -90,7 +92,7 @@ class MirrorRun:
         return self.report
 
     async def _attempt(self, started_at: datetime) -> None:
-        with Place(self.destination, self.known, dry=self.options.dry) as place:
+        with Place(self.destination, self.known, dry=self.options.dry, site=self.site) as place:
             try:
                 with place.explained():
                     user = await self._claim(place)
@@ -155,7 +157,7 @@ class MirrorRun:
             hearing.adjourn(held_by_scope=any(hold.of_scope for hold in holds))
         await self._purge(place.folder, place.index, hearing)
 
-    async def _purge(self, folder: Folder, index: Index, hearing: Hearing) -> None:
+    async def _purge(self, folder: OpenDestination, index: Index, hearing: Hearing) -> None:
         """What has waited long enough in quarantine goes, unless something is amiss."""
         items = due(index, self.destination, hearing.listing.server_date)
         if not items or not self.options.removes:
@@ -198,7 +200,9 @@ class MirrorRun:
         for problem in problems:
             emit("warning", Event.LISTING_INCOMPLETE, reason=problem)
 
-    def _work(self, folder: Folder, index: Index, hearing: Hearing, heads: dict[str, Head]) -> Work:
+    def _work(
+        self, folder: OpenDestination, index: Index, hearing: Hearing, heads: dict[str, Head]
+    ) -> Work:
         now, run_id = hearing.listing.server_date, self.options.run_id
         fetcher = Fetcher(
             self.client,
@@ -208,7 +212,7 @@ class MirrorRun:
             min_free_bytes=self.destination.min_free_bytes,
             now=now,
             lane=self.lane or Budget(self.mirror.transfers).lane("", self.mirror.transfers),
-            here=self.here or Neighbourhood().add(folder.root),
+            here=self.here or Neighbourhood().add(Path(folder.name)),
         )
         return Work(
             folder=folder,
@@ -258,7 +262,7 @@ class MirrorRun:
         except MirrorError as error:
             self.report.error = self.report.error or error
 
-    def _write_last_run(self, folder: Folder, started_at: datetime) -> None:
+    def _write_last_run(self, folder: OpenDestination, started_at: datetime) -> None:
         """The one file that a run without changes writes."""
         report = self.report
         told = {

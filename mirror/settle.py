@@ -6,7 +6,14 @@ from datetime import datetime
 from typing import Final
 
 from mirror.core.model import EntryKind, Row
-from mirror.destinations.folder import MOVING, QUARANTINE, STATE, Folder, concerns_path, unwritable
+from mirror.destinations import (
+    MOVING,
+    QUARANTINE,
+    STATE,
+    OpenDestination,
+    concerns_path,
+    unwritable,
+)
 from mirror.events import Event, emit
 from mirror.index import Index, Pending, Quarantined
 
@@ -16,7 +23,7 @@ _REPLACE: Final = "replace"
 
 @dataclass(frozen=True, slots=True)
 class _Settler:
-    folder: Folder
+    folder: OpenDestination
     dry: bool
     now: datetime
 
@@ -27,7 +34,7 @@ class _Settler:
         except OSError as error:
             # A path that the file system refuses, or a folder in its place: the plan will decide.
             if not concerns_path(error):
-                raise unwritable(self.folder.root / pending.row.path, error) from error
+                raise unwritable(self.folder.where(pending.row.path), error) from error
             return False
 
     def _is_done(self, pending: Pending) -> bool:
@@ -47,7 +54,7 @@ class _Settler:
             self.folder.move(parked, pending.source)
         except OSError as error:
             if not concerns_path(error):
-                raise unwritable(self.folder.root / pending.source, error) from error
+                raise unwritable(self.folder.where(pending.source), error) from error
 
     def clear(self, asset_id: str, row: Row | None) -> Quarantined | None:
         """What is parked without an intent goes back to its row, else where it will be found."""
@@ -123,7 +130,7 @@ def parking(asset_id: str) -> str:
     return f"{STATE}/{MOVING}/{asset_id}"
 
 
-def settle(folder: Folder, index: Index, *, now: datetime, dry: bool = False) -> None:
+def settle(folder: OpenDestination, index: Index, *, now: datetime, dry: bool = False) -> None:
     """Publish what had happened, drop what had not; `dry` looks and leaves every file alone.
 
     `now` is the server's clock.
@@ -156,7 +163,7 @@ def _clear_parking(settler: _Settler, index: Index) -> None:
         try:
             found = settler.clear(asset_id, rows.get(asset_id))
         except OSError as error:
-            raise unwritable(settler.folder.root / parking(asset_id), error) from error
+            raise unwritable(settler.folder.where(parking(asset_id)), error) from error
         if found is not None:
             index.add_quarantined(found)
 
@@ -164,7 +171,7 @@ def _clear_parking(settler: _Settler, index: Index) -> None:
 def _record(
     done: Sequence[Pending],
     abandoned: Sequence[Pending],
-    folder: Folder,
+    folder: OpenDestination,
     index: Index,
     *,
     dry: bool,

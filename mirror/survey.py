@@ -19,7 +19,7 @@ from mirror.core.compare import Comparison, compare
 from mirror.core.layout import Layout, fold
 from mirror.core.model import Asset, Disk, Entry, EntryKind, Listed, Row, RowState
 from mirror.core.plan import Difference
-from mirror.destinations.folder import Folder
+from mirror.destinations import OpenDestination
 from mirror.errors import AssetError, NotOursError, RequestError
 from mirror.immich.client import Client, Head
 from mirror.index import Index
@@ -46,12 +46,15 @@ class Survey:
 class Surveyor:
     """Looks at one destination and one listing."""
 
-    def __init__(self, client: Client, folder: Folder | None, index: Index, layout: Layout) -> None:
+    def __init__(
+        self, client: Client, folder: OpenDestination | None, index: Index, layout: Layout
+    ) -> None:
         self._client = client
         self._folder = folder  # None: it does not exist yet
         self._index = index
         self._layout = layout
-        self._root = f"{folder.root}/" if folder else ""
+        root = folder.root if folder else None
+        self._root = f"{root}/" if root else ""
         self._seen: set[str] = set()
         self._other: dict[str, Entry] = {}
         self._failures = index.failures()
@@ -160,7 +163,7 @@ class Surveyor:
 
     def _refuse_originals(self, asset: Asset) -> None:
         """A destination among the originals would be imported, and mirrored again, for ever."""
-        if self._folder is None:
+        if not self._root:
             return
         # Text, not paths: this is asked of every asset of the library.
         original, root = asset.original_path, self._root
@@ -168,7 +171,7 @@ class Surveyor:
             return
         if Path(original).is_absolute() and Path(original).exists():
             raise NotOursError(
-                f"{self._folder.root}: lies among the originals of the library",
+                f"{self._root.rstrip('/')}: lies among the originals of the library",
                 why=f"the server keeps an original at {original}",
                 hint="choose a folder outside Immich's own storage and its external libraries",
             )

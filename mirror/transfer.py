@@ -18,15 +18,14 @@ from typing import BinaryIO, Final, Protocol
 from mirror.budget import Lane
 from mirror.core import checksum
 from mirror.core.model import Asset
-from mirror.destinations.folder import (
+from mirror.destinations import (
     DAMAGED,
     PARTIAL,
     STATE,
-    Folder,
+    OpenDestination,
+    PartialFile,
     Written,
-    finish_partial,
     partial,
-    reflink,
     unwritable,
 )
 from mirror.errors import (
@@ -81,10 +80,10 @@ class Received:
 class _Partial:
     """One partial file while it grows; opened when the first byte comes."""
 
-    def __init__(self, folder: Folder, name: str) -> None:
+    def __init__(self, folder: OpenDestination, name: str) -> None:
         self._folder = folder
         self._name = name
-        self._descriptor: int | None = None
+        self._file: PartialFile | None = None
         self._digest = _sha1()
         self.offset = 0
         self.etag = ""
@@ -93,46 +92,41 @@ class _Partial:
         self.source = ""
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        if self._file is not None:
+            self._file.close()
 
     @property
     def sha1(self) -> bytes:
         return self._digest.digest()
 
     @property
-    def _opened(self) -> int:
-        if self._descriptor is None:
-            self._descriptor = self._folder.open_partial(self._name)
-        return self._descriptor
+    def _opened(self) -> PartialFile:
+        if self._file is None:
+            self._file = self._folder.open_partial(self._name)
+        return self._file
 
     def write(self, piece: bytes) -> None:
         """Hash and keep the next bytes."""
-        descriptor = self._opened
+        file = self._opened
         self._digest.update(piece)
         self.received_bytes += len(piece)
-        view = memoryview(piece)
-        while view:
-            written = os.pwrite(descriptor, view, self.offset)
-            self.offset += written
-            view = view[written:]
+        file.write(piece)
+        self.offset += len(piece)
 
     def read_back(self) -> None:
-        """Take up what an earlier run left."""
-        self._take_up()
-
-    def _take_up(self) -> None:
-        while piece := os.pread(self._opened, _PIECE_BYTES, self.offset):
+        """Take up what is in it already."""
+        file = self._opened
+        while piece := file.read():
             check_stopping()
             self._digest.update(piece)
             self.offset += len(piece)
 
     def copy(self, file: BinaryIO) -> None:
         """From the first byte on what another file holds: by reference where that is possible."""
-        descriptor, received_bytes = self._opened, self.received_bytes
+        own, received_bytes = self._opened, self.received_bytes
         self.restart()
-        if reflink(file.fileno(), descriptor):
-            self._take_up()
+        if own.take(file):
+            self.read_back()
         else:
             for piece in _readable(file):
                 self.write(piece)
@@ -142,12 +136,12 @@ class _Partial:
         """From the first byte again; nothing stays that a later resume could take for its own."""
         self._digest = _sha1()
         self.offset = 0
-        if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
+        if self._file is not None:
+            self._file.restart()
 
     def finish(self, mtime_ns: int) -> Written:
         """Cut to what was written, and dated."""
-        return finish_partial(self._opened, self.offset, mtime_ns)
+        return self._opened.finish(mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +177,7 @@ class Fetcher:
     def __init__(
         self,
         client: Client,
-        folder: Folder,
+        folder: OpenDestination,
         index: Index,
         progress: Progress,
         *,
@@ -226,7 +220,7 @@ class Fetcher:
             await self._fetch(asset, Offer(self._here, name, path), part)
             written = part.finish(mtime_ns(asset))
         except OSError as error:
-            raise unwritable(self._folder.root / partial(name), error) from error
+            raise unwritable(self._folder.where(partial(name)), error) from error
         finally:
             part.close()
             self._promised.pop(asset.id, None)
@@ -418,7 +412,7 @@ class Fetcher:
         free_bytes = self._folder.free_bytes() - sum(self._promised.values())
         if size_bytes + self._min_free_bytes > free_bytes:
             raise NoSpaceError(
-                f"{self._folder.root}: no room for {asset.original_file_name!r}",
+                f"{self._folder.name}: no room for {asset.original_file_name!r}",
                 why=(
                     f"it needs {size_bytes} bytes, {free_bytes} are free,"
                     f" and min_free keeps {self._min_free_bytes}"

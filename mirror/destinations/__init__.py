@@ -1,1 +1,276 @@
-"""Where mirrors are written: the only code that touches what lies under a destination."""
+"""Where mirrors are written: what every kind of destination offers, and how it says no.
+
+A new kind is one module with a `Site` and an `OpenDestination`, and a line in `site_of`. It decides
+nothing: whoever calls it knows what may be touched.
+
+Paths are relative to the root, with "/" between components; bytes that are not UTF-8 are surrogate
+escapes. Our own state lies below `STATE`, and a scan leaves it out.
+
+Refusals are OSError, whatever a destination is made of, and the errno tells what is meant: the ones
+of `concerns_path` are about that path alone, ENOSPC and EDQUOT say that it is full, and after all
+others it cannot be used any more. `unwritable` says so to a user. ValueError is a fault of ours: a
+path that leads outside, or a foreign file where one of our own is meant.
+
+Methods block, and may be called from several threads at once.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol, Self
+
+from mirror.core.compare import Found
+from mirror.core.model import Entry
+from mirror.errors import DestinationError, NoSpaceError, UnwritableError
+
+STATE: Final = ".mirror"
+MARKER: Final = "mirror.json"
+INDEX: Final = "index.sqlite3"
+PARTIAL: Final = "partial"
+MOVING: Final = "moving"
+DAMAGED: Final = "damaged"
+QUARANTINE: Final = "quarantine"
+
+_PATH_ERRORS: Final = (
+    FileExistsError,
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+)
+_REFUSED_NAME: Final = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a look at a file will say from now on, be it what was asked for or not."""
+
+    size_bytes: int
+    mtime_ns: int
+
+
+class PartialFile(Protocol):
+    """An original on its way in: bytes are appended, read back, or thrown away, and then dated.
+
+    It has a place in it, which begins at the first byte, and moves with what is read or written.
+    """
+
+    def read(self) -> bytes:
+        """The next piece that an earlier run left here; empty at the end of it."""
+
+    def write(self, piece: bytes) -> None:
+        """All of these bytes, at the place; what lay there is gone."""
+
+    def take(self, file: BinaryIO) -> bool:
+        """Hold what a file of this machine holds, without a copy; False: that cannot be.
+
+        The place is at the first byte again.
+        """
+
+    def restart(self) -> None:
+        """Nothing is in it any more."""
+
+    def finish(self, mtime_ns: int) -> Written:
+        """Cut to the place, and dated as far as the destination can hold the date."""
+
+    def close(self) -> None:
+        """Let go of it; it stays, for a later run too."""
+
+
+class OpenDestination(Protocol):
+    """One destination in use."""
+
+    @property
+    def name(self) -> str:
+        """What messages and `destinations.json` call it: the whole path, or the URL."""
+
+    @property
+    def root(self) -> Path | None:
+        """Its folder, where it is one that other programs of this machine can reach."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def where(self, path: str) -> str:
+        """What messages call a path."""
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def scan(self) -> Iterator[Found]:
+        """Everything but our own state, in byte order of the path; all of it, or an error.
+
+        Raises:
+            NotOursError: something is there that must not be: another destination, a link.
+            UnwritableError: it is not all to be seen; what is missing must not be taken for lost.
+        """
+
+    def entry(self, path: str) -> Entry | None:
+        """What lies at a path now; None when nothing does.
+
+        Raises:
+            UnwritableError: nobody can tell.
+        """
+
+    def sha1(self, path: str) -> bytes:
+        """The SHA-1 of a file's bytes, from reading all of them.
+
+        Raises:
+            OSError: it is not there, or cannot be read.
+            InterruptedRunError: the run is to stop.
+        """
+
+    def free_bytes(self) -> int:
+        """What may still be written; very much where nobody can tell."""
+
+    # -- our own places ----------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make what our own state needs.
+
+        Raises:
+            NoSpaceError, UnwritableError: it is refused.
+        """
+
+    def open_partial(self, name: str) -> PartialFile:
+        """A partial file, made if need be; `prepare` comes first.
+
+        Two at once never share a name. A name that also is a published file's begins anew.
+        """
+
+    def work_files(self, area: str) -> list[str]:
+        """The names in one of our own folders, sorted; none when there is no such folder."""
+
+    def drop(self, path: str) -> None:
+        """Remove one of our own files, if it is there."""
+
+    def read_state(self, name: str) -> bytes | None:
+        """One of our own small files; None when it is not there."""
+
+    def write_state(self, name: str, content: Iterable[bytes]) -> None:
+        """Replace one of our own small files, durably: the old one or the new one, never a part.
+
+        Raises:
+            NoSpaceError, UnwritableError: it is refused.
+        """
+
+    # -- putting in place --------------------------------------------------------------------------
+
+    def move(self, source: str, path: str) -> None:
+        """Give a file another path, and overwrite nothing; folders come as they are needed.
+
+        Whoever looks sees it at one of the two; after a kill it may be at both (`is_same_file`).
+
+        Raises:
+            FileExistsError: something lies there.
+        """
+
+    def set_aside(self, source: str, path: str) -> None:
+        """Move a file to one of our own places, over whatever lies there."""
+
+    def clone(self, source: str, name: str, mtime_ns: int) -> tuple[Written, bytes]:
+        """Copy a file into a partial one, finished; with its SHA-1 as read back."""
+
+    def is_same_file(self, path: str, other: str) -> bool:
+        """Whether a move was cut in the middle, and left one file at both of its paths."""
+
+    def unlink_second_name(self, path: str, kept: str) -> None:
+        """End such a move: the file stays at `kept` alone."""
+
+    def drop_empty_folders(self, path: str) -> None:
+        """Remove the folders above a path that a move has left empty, but never the root."""
+
+    # -- a batch, a run ----------------------------------------------------------------------------
+
+    def batch(self) -> AbstractContextManager[None]:
+        """While the block runs, this thread does many small steps, and nobody else does any.
+
+        A destination may keep at hand what they need.
+        """
+
+    def make_durable(self) -> None:
+        """Let everything done so far survive a power cut.
+
+        Raises:
+            UnwritableError: the disk fails.
+        """
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold it against other runs while the block runs; a killed holder holds nobody up.
+
+        Raises:
+            LockedError: another run holds it; the message names holder, host and since when.
+        """
+
+    def check_free(self) -> None:
+        """Refuse when a run holds it; leaves no trace.
+
+        Raises:
+            LockedError: one does.
+        """
+
+
+class Site(Protocol):
+    """Where a destination is, or is to be; nothing is touched before `make`."""
+
+    @property
+    def name(self) -> str:
+        """As `OpenDestination.name`."""
+
+    @property
+    def index_path(self) -> Path:
+        """Where its index is kept, on this machine."""
+
+    def check(self, *, require_mount: bool | str) -> None:
+        """Refuse a place where no destination must be.
+
+        Raises:
+            NotMountedError: the mount that the profile requires is not there.
+            NotOursError: it is Immich's own, or inside another destination.
+        """
+
+    def open(self) -> OpenDestination | None:
+        """The destination; None when there is none yet.
+
+        Raises:
+            UnwritableError: it cannot be used.
+        """
+
+    def make(self) -> OpenDestination:
+        """The destination, also where there was none.
+
+        Raises:
+            NoSpaceError, UnwritableError: it cannot be made.
+        """
+
+
+def site_of(path: str) -> Site:
+    """The place that a profile names."""
+    from mirror.destinations.site import FolderSite  # noqa: PLC0415 (each kind imports this one)
+
+    return FolderSite(Path(path))
+
+
+def partial(name: str) -> str:
+    """The path of a partial file."""
+    return f"{STATE}/{PARTIAL}/{name}"
+
+
+def concerns_path(error: OSError) -> bool:
+    """Whether a refusal is about one path, and says nothing of the destination."""
+    return isinstance(error, _PATH_ERRORS) or error.errno in _REFUSED_NAME
+
+
+def unwritable(where: str | os.PathLike[str], error: OSError) -> DestinationError:
+    """What a refusal means to a user."""
+    why = error.strerror or str(error)
+    if error.errno in _FULL:
+        return NoSpaceError(f"{where}: the disk is full", why=why, hint="make room and run again")
+    return UnwritableError(
+        f"{where}: cannot be used as a destination",
+        why=why,
+        hint="check that the folder exists and that this user may read and write it",
+    )

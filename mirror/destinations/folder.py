@@ -13,22 +13,26 @@ import os
 import stat as stat_module
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 from mirror.core.compare import Found
 from mirror.core.model import Entry, EntryKind
-from mirror.errors import DestinationError, NoSpaceError, NotOursError, UnwritableError
+from mirror.destinations import (
+    MARKER,
+    MOVING,
+    PARTIAL,
+    STATE,
+    Written,
+    concerns_path,
+    partial,
+    unwritable,
+)
+from mirror.destinations.lock import check_free, locked
+from mirror.errors import NotOursError, UnwritableError
 from mirror.threads import check_stopping
 
-STATE: Final = ".mirror"
-MARKER: Final = "mirror.json"
-PARTIAL: Final = "partial"
-MOVING: Final = "moving"
-DAMAGED: Final = "damaged"
-QUARANTINE: Final = "quarantine"
 _MOST_HELD: Final = 64  # folders open at once
 _CHUNK_BYTES: Final = 1 << 20
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -39,26 +43,10 @@ _FICLONE: Final = 0x40049409  # linux/fs.h
 _UNSUPPORTED: Final = frozenset(
     {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 )
-_PATH_ERRORS: Final = (
-    FileExistsError,
-    FileNotFoundError,
-    NotADirectoryError,
-    IsADirectoryError,
-)
-_REFUSED_NAME: Final = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_libc, "renameat2", None)
 _syncfs = getattr(_libc, "syncfs", None)
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What stat says of a file that was just put in place."""
-
-    size_bytes: int
-    mtime_ns: int
 
 
 class Folder:
@@ -71,6 +59,7 @@ class Folder:
             UnwritableError: it is not a folder, or cannot be opened.
         """
         self.root = root
+        self.name = str(root)
         try:
             self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -91,6 +80,10 @@ class Folder:
         if self._partials is not None:
             os.close(self._partials)
         os.close(self._fd)
+
+    def where(self, path: str) -> str:
+        """The whole path."""
+        return f"{self.name}/{path}"
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -230,8 +223,8 @@ class Folder:
         except OSError as error:
             raise unwritable(self.root / STATE, error) from error
 
-    def open_partial(self, name: str) -> int:
-        """A descriptor to read and extend a partial file, made if need be."""
+    def open_partial(self, name: str) -> "FolderPartial":
+        """A partial file, made if need be; what an earlier run left there is still in it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         if self._partials is None:
             raise ValueError("prepare() first")
@@ -241,7 +234,7 @@ class Folder:
             os.close(descriptor)
             os.unlink(name, dir_fd=self._partials)
             descriptor = os.open(name, flags | os.O_EXCL, 0o666, dir_fd=self._partials)
-        return descriptor
+        return FolderPartial(descriptor)
 
     def drop(self, path: str) -> None:
         """Remove one of our own work files, if it is there."""
@@ -309,14 +302,13 @@ class Folder:
         """Copy a file into a partial one, by reference where possible; its SHA-1 as read back."""
         with self._parent(source) as parent:
             reading = os.open(_name(source), _READ_FLAGS, dir_fd=parent)
-        writing = self.open_partial(name)
-        try:
-            os.ftruncate(writing, 0)
-            size_bytes = _copy(reading, writing)
-            written = finish_partial(writing, size_bytes, mtime_ns)
-        finally:
-            os.close(reading)
-            os.close(writing)
+        with os.fdopen(reading, "rb", buffering=0) as file, closing(self.open_partial(name)) as new:
+            new.restart()
+            if new.take(file):
+                new.seek_end()
+            else:
+                _copy(file, new)
+            written = new.finish(mtime_ns)
         return written, self.sha1(partial(name))
 
     def make_durable(self) -> None:
@@ -361,10 +353,24 @@ class Folder:
         with os.fdopen(descriptor, "rb") as file:
             return file.read()
 
-    # -- inside ------------------------------------------------------------------------------------
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold it against other runs while the block runs.
+
+        Raises:
+            LockedError: another run holds it; the message names holder, host and since when.
+        """
+        return locked(self.root)
+
+    def check_free(self) -> None:
+        """Refuse when a run holds it; leaves no trace.
+
+        Raises:
+            LockedError: one does.
+        """
+        check_free(self.root)
 
     @contextmanager
-    def holding_folders(self) -> Iterator[None]:
+    def batch(self) -> Iterator[None]:
         """Walk to each folder once while the block runs: for a batch of this thread, a moment."""
         self._holder, self._held = threading.get_ident(), {}
         try:
@@ -373,6 +379,8 @@ class Folder:
             held, self._holder, self._held = self._held, 0, {}
             for descriptor in held.values():
                 os.close(descriptor)
+
+    # -- inside ------------------------------------------------------------------------------------
 
     @contextmanager
     def _parent(self, path: str, *, create: bool = False) -> Iterator[int]:
@@ -421,35 +429,57 @@ class Folder:
         return descriptor
 
 
-def partial(name: str) -> str:
-    """The path of a partial file."""
-    return f"{STATE}/{PARTIAL}/{name}"
+class FolderPartial:
+    """A partial file of a folder."""
 
+    def __init__(self, descriptor: int) -> None:
+        """Take over a descriptor that may be read and written."""
+        self._fd = descriptor
+        self._at = 0
 
-def finish_partial(descriptor: int, size_bytes: int, mtime_ns: int) -> Written:
-    """Cut a partial file to its size and date it, as far as the file system can hold the date."""
-    os.ftruncate(descriptor, size_bytes)
-    with suppress(OSError, OverflowError):
-        os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-    found = os.fstat(descriptor)
-    return Written(found.st_size, _mtime_ns(found))
+    def read(self) -> bytes:
+        """The next piece that an earlier run left here; empty at the end of it."""
+        piece = os.pread(self._fd, _CHUNK_BYTES, self._at)
+        self._at += len(piece)
+        return piece
 
+    def write(self, piece: bytes) -> None:
+        """All of these bytes, at the place."""
+        view = memoryview(piece)
+        while view:
+            written = os.pwrite(self._fd, view, self._at)
+            self._at += written
+            view = view[written:]
 
-def concerns_path(error: OSError) -> bool:
-    """Whether a refusal is about one path, and says nothing of the destination."""
-    return isinstance(error, _PATH_ERRORS) or error.errno in _REFUSED_NAME
+    def take(self, file: BinaryIO) -> bool:
+        """Hold what another file holds by reference, where the file system can."""
+        try:
+            fcntl.ioctl(self._fd, _FICLONE, file.fileno())
+        except OSError:
+            return False
+        self._at = 0
+        return True
 
+    def seek_end(self) -> None:
+        """Have the place behind the last byte."""
+        self._at = os.fstat(self._fd).st_size
 
-def unwritable(path: Path, error: OSError) -> DestinationError:
-    """What a refusal of the file system means to a user."""
-    why = error.strerror or str(error)
-    if error.errno in _FULL:
-        return NoSpaceError(f"{path}: the disk is full", why=why, hint="make room and run again")
-    return UnwritableError(
-        f"{path}: cannot be used as a destination",
-        why=why,
-        hint="check that the folder exists and that this user may read and write it",
-    )
+    def restart(self) -> None:
+        """Nothing is in it any more."""
+        self._at = 0
+        os.ftruncate(self._fd, 0)
+
+    def finish(self, mtime_ns: int) -> Written:
+        """Cut to the place, and dated as far as the file system can hold the date."""
+        os.ftruncate(self._fd, self._at)
+        with suppress(OSError, OverflowError):
+            os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+        found = os.fstat(self._fd)
+        return Written(found.st_size, _mtime_ns(found))
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._fd)
 
 
 def _mtime_ns(found: os.stat_result) -> int:
@@ -488,21 +518,7 @@ def _rename_noreplace(old: int, source: str, new: int, target: str) -> None:
         os.unlink(source, dir_fd=old)
 
 
-def reflink(reading: int, writing: int) -> bool:
-    """Let an empty file hold what another one does, without a copy; False where that cannot be."""
-    try:
-        fcntl.ioctl(writing, _FICLONE, reading)
-    except OSError:
-        return False
-    return True
-
-
-def _copy(reading: int, writing: int) -> int:
-    """Copy a whole file, by reference where the file system can; its size in bytes."""
-    if reflink(reading, writing):
-        return os.fstat(writing).st_size
-    with os.fdopen(os.dup(reading), "rb") as source, os.fdopen(os.dup(writing), "wb") as target:
-        while piece := source.read(_CHUNK_BYTES):
-            check_stopping()
-            target.write(piece)
-        return target.tell()
+def _copy(file: BinaryIO, new: FolderPartial) -> None:
+    while piece := file.read(_CHUNK_BYTES):
+        check_stopping()
+        new.write(piece)

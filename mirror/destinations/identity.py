@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mirror.core.model import Destination
 from mirror.core.names import NAME_RULES_VERSION
-from mirror.destinations.folder import MARKER, STATE, Folder
+from mirror.destinations import MARKER, STATE, OpenDestination
 from mirror.errors import NotMountedError, NotOursError, UnwritableError
 
 COPY: Final = "copy"  # the marker's mirror where `mirror copy` keeps the folder
@@ -110,57 +109,26 @@ class Known:
             os.close(descriptor)
 
 
-def check_place(destination: Destination, known: Known | None, *, new_destination: bool) -> None:
-    """Refuse a place where a destination must not be, before anything is made there.
+def check_seen(name: str, known: Known | None, *, marked: bool, new_destination: bool) -> None:
+    """Refuse a destination without a marker that had one; `new_destination` allows it.
 
     Raises:
-        NotMountedError: the mount that the profile requires is not there, or its marker is not.
-        NotOursError: it is Immich's own, or inside another destination.
+        NotMountedError: an earlier run left a marker there.
     """
-    root = Path(destination.path)
-    _check_mount(destination)
-    seen_before = known is not None and known.id_of(str(root)) is not None
-    if seen_before and not new_destination and not (root / STATE / MARKER).exists():
-        raise _not_mounted(root, "there is no marker")
-    if (root / ".immich").exists():
-        raise NotOursError(
-            f"{root}: this folder belongs to Immich itself",
-            why="it holds a file named .immich",
-            hint="choose a folder outside Immich's own storage",
-        )
-    for parent in root.parents:
-        if (parent / STATE / MARKER).exists():
-            raise NotOursError(
-                f"{root}: lies inside another destination",
-                why=f"{parent / STATE / MARKER} exists",
-                hint="choose a folder beside it",
-            )
+    seen_before = known is not None and known.id_of(name) is not None
+    if seen_before and not new_destination and not marked:
+        raise _not_mounted(name, "there is no marker")
 
 
-def _check_mount(destination: Destination) -> None:
-    required = destination.require_mount
-    if required is False:
-        return
-    root = Path(destination.path)
-    places = [root, *root.parents][:-1] if required is True else [Path(str(required))]
-    if any(place.is_mount() for place in places):
-        return
-    what = "a mount above it" if required is True else f"a mount at {required}"
-    raise NotMountedError(
-        f"{root}: the profile requires {what}, and there is none",
-        hint="mount the disk and run again",
-    )
-
-
-def _not_mounted(root: Path, why: str) -> NotMountedError:
+def _not_mounted(name: str, why: str) -> NotMountedError:
     return NotMountedError(
-        f"{root}: this destination has lost its marker; is the disk mounted?",
+        f"{name}: this destination has lost its marker; is the disk mounted?",
         why=f"{why}, and an earlier run left a marker there",
         hint="mount the disk and run again; if it is a new disk, pass --new-destination once",
     )
 
 
-def read_marker(folder: Folder) -> Marker | None:
+def read_marker(folder: OpenDestination) -> Marker | None:
     """The marker of a destination; None when it has none.
 
     Raises:
@@ -176,13 +144,13 @@ def read_marker(folder: Folder) -> Marker | None:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise NotOursError(
-            f"{folder.root / STATE / MARKER}: cannot be understood",
+            f"{folder.where(f'{STATE}/{MARKER}')}: cannot be understood",
             why=str(error),
             hint="restore it from a backup; or move it away and pass --new-destination once",
         ) from error
 
 
-def claim(folder: Folder, known: Known | None, owner: Owner) -> Claimed:
+def claim(folder: OpenDestination, known: Known | None, owner: Owner) -> Claimed:
     """Who the destination belongs to, if it may be ours; writes nothing.
 
     `known` is None for `copy`, which leaves nothing outside its folder.
@@ -192,19 +160,19 @@ def claim(folder: Folder, known: Known | None, owner: Owner) -> Claimed:
         NotOursError: it belongs to another user or mirror.
     """
     marker = read_marker(folder)
-    remembered = known.id_of(str(folder.root)) if known else None
+    remembered = known.id_of(folder.name) if known else None
     if marker is None:
         new = Marker(str(uuid.uuid4()), owner.user_id, owner.mirror, name_rules=NAME_RULES_VERSION)
         return Claimed(new, is_new=True)
     if remembered not in {None, marker.id} and not owner.new_destination:
-        raise _not_mounted(folder.root, "another destination's marker lies there")
+        raise _not_mounted(folder.name, "another destination's marker lies there")
     return Claimed(
         _bound(folder, marker, owner),
         was_elsewhere=known is not None and remembered != marker.id,
     )
 
 
-def _bound(folder: Folder, marker: Marker, owner: Owner) -> Marker:
+def _bound(folder: OpenDestination, marker: Marker, owner: Owner) -> Marker:
     wanted = replace(marker, user_id=owner.user_id or marker.user_id, mirror=owner.mirror)
     if owner.rebind or wanted == marker:
         return wanted
@@ -212,18 +180,18 @@ def _bound(folder: Folder, marker: Marker, owner: Owner) -> Marker:
         return wanted
     if marker.user_id != wanted.user_id:
         raise NotOursError(
-            f"{folder.root}: belongs to another user",
+            f"{folder.name}: belongs to another user",
             why=f"its marker names user {marker.user_id}, this account is {owner.user_id}",
             hint="check the key; to give the folder to this user, pass --rebind once",
         )
     raise NotOursError(
-        f"{folder.root}: belongs to another mirror",
+        f"{folder.name}: belongs to another mirror",
         why=f"its marker names {marker.mirror!r}, this is {owner.mirror!r}",
         hint="choose another folder; if the mirror was only renamed, pass --rebind once",
     )
 
 
-def write_marker(folder: Folder, known: Known | None, claimed: Claimed) -> None:
+def write_marker(folder: OpenDestination, known: Known | None, claimed: Claimed) -> None:
     """Make the claim true: the marker inside first, then the memory outside.
 
     Raises:
@@ -233,4 +201,4 @@ def write_marker(folder: Folder, known: Known | None, claimed: Claimed) -> None:
         content = json.dumps(asdict(claimed.marker), indent=1) + "\n"
         folder.write_state(MARKER, [content.encode()])
     if known is not None:
-        known.remember(str(folder.root), claimed.marker.id)
+        known.remember(folder.name, claimed.marker.id)

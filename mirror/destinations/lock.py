@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from mirror.destinations.folder import STATE, unwritable
+from mirror.destinations import STATE, unwritable
 from mirror.errors import LockedError
 
 NAME: Final = "lock"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mirror.core.model import Entry, EntryKind
 from mirror.destinations import folder as folder_module
-from mirror.destinations.folder import Folder, finish_partial, partial
+from mirror.destinations import partial
+from mirror.destinations.folder import Folder
 from mirror.errors import ExitCode, NotOursError, UnwritableError
 
 
@@ -110,9 +111,9 @@ def test_every_kind_of_thing_is_told_apart(root: Path, folder: Folder):
 
 @pytest.mark.parametrize("taken_at", [-(10**19), -(2**40), 0, 2**40, 10**19])
 def test_any_date_can_be_told_to_the_index(folder: Folder, taken_at: int):
-    descriptor = folder.open_partial("1")
-    written = finish_partial(descriptor, 0, taken_at)
-    os.close(descriptor)
+    file = folder.open_partial("1")
+    written = file.finish(taken_at)
+    file.close()
     folder.move(partial("1"), "a.jpg")
     ((_, _, _, mtime_ns),) = folder.scan()
     assert folder.entry("a.jpg") == Entry("a.jpg", EntryKind.FILE, 0, written.mtime_ns)
@@ -284,7 +285,7 @@ def test_a_clone_is_cut_dated_and_proved_by_what_it_reads_back(root: Path, folde
 def test_a_new_file_has_the_rights_that_the_umask_leaves(root: Path, folder: Folder):
     before = os.umask(0o027)
     try:
-        os.close(folder.open_partial("1"))
+        folder.open_partial("1").close()
         folder.move(partial("1"), "2020/a.jpg")
     finally:
         os.umask(before)
