@@ -42,6 +42,7 @@ class Event(StrEnum):
     PLAN_HELD = "plan.held"
     REMOVALS_POSTPONED = "removals.postponed"
     QUARANTINE_PURGED = "quarantine.purged"
+    CHECK_END = "check.end"
     SANDBOX_REQUEST = "sandbox.request"
     ERROR = "error"
 
@@ -115,6 +116,7 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.PLAN_HELD: frozenset({"action", "assets", "reason", "way_through"}),
     Event.REMOVALS_POSTPONED: frozenset({"assets", "reason"}),
     Event.QUARANTINE_PURGED: _CHANGE | {"bytes"},
+    Event.CHECK_END: frozenset({"counts", "complete"}),
     Event.SANDBOX_REQUEST: frozenset({"method", "url", "status", "duration_ms"}),
     Event.ERROR: _ERROR,
 }

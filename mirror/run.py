@@ -53,6 +53,7 @@ class Options:
     """What the command line says of a run, beyond the profile."""
 
     dry: bool = False
+    trusts_times: bool = True  # False: what has its size and mtime is hashed all the same
     rebind: bool = False
     new_destination: bool = False
     allowed: Allowed = field(default_factory=Allowed)
@@ -60,6 +61,17 @@ class Options:
     wait_s: float = 0.0  # how long another run that holds the destination is waited for
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)  # of this machine
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What there is to do, and what that was decided upon."""
+
+    hearing: Hearing
+    survey: Survey
+    whole: Plan
+    plan: Plan  # less what is held
+    holds: tuple[Hold, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,10 +146,29 @@ class MirrorRun:
                 await asyncio.sleep(min(left_s, _LOOK_AGAIN_S))
 
     async def _sync(self, place: Place, user: str | None) -> None:
+        decided = await self._decide(place, user)
+        hearing, survey = decided.hearing, decided.survey
+        self.plan, holds = decided.plan, decided.holds
+        self._note(decided.whole, holds)
+        if place.folder is None or self.options.dry:
+            return
+        await execute(self.plan, self._work(place.folder, place.index, hearing, survey.heads))
+        if self.report.complete:
+            hearing.adjourn(held_by_scope=any(hold.of_scope for hold in holds))
+        await self._purge(place.folder, place.index, hearing)
+
+    async def _decide(self, place: Place, user: str | None) -> Decided:
+        """Both sides looked at, and what follows from it."""
         hearing, survey = await self._look(place, user)
         await hearing.hear(survey)
         self._tell_incomplete(hearing.problems)
-        whole = make_plan(
+        whole = self._whole(survey, hearing)
+        circumstances = hearing.circumstances(place.index.count())
+        plan, holds = guard(whole, self.destination, circumstances)
+        return Decided(hearing, survey, whole, plan, holds)
+
+    def _whole(self, survey: Survey, hearing: Hearing) -> Plan:
+        return make_plan(
             survey.differences,
             survey.unlisted,
             survey.disk,
@@ -147,15 +178,6 @@ class MirrorRun:
             still_rows=survey.still_rows,
             unchanged=survey.unchanged,
         )
-        circumstances = hearing.circumstances(place.index.count())
-        self.plan, holds = guard(whole, self.destination, circumstances)
-        self._note(whole, holds)
-        if place.folder is None or self.options.dry:
-            return
-        await execute(self.plan, self._work(place.folder, place.index, hearing, survey.heads))
-        if self.report.complete:
-            hearing.adjourn(held_by_scope=any(hold.of_scope for hold in holds))
-        await self._purge(place.folder, place.index, hearing)
 
     async def _purge(self, folder: OpenDestination, index: Index, hearing: Hearing) -> None:
         """What has waited long enough in quarantine goes, unless something is amiss."""
@@ -177,7 +199,13 @@ class MirrorRun:
         if chosen.new_pins:
             place.index.pin(chosen.new_pins)
         listing = Listing(self.client, chosen.selection, watched_id=watched_id(place.index))
-        surveyor = Surveyor(self.client, place.folder, place.index, layout)
+        surveyor = Surveyor(
+            self.client,
+            place.folder,
+            place.index,
+            layout,
+            trusts_times=self.options.trusts_times,
+        )
         await surveyor.scan()
         await surveyor.take(listing)
         self._tell_incomplete(listing.problems)

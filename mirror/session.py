@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -55,6 +55,7 @@ class Session:
     progress: Progress
     allow_unknown_server: bool = False
     connections: int = 8
+    make: Callable[..., MirrorRun] = MirrorRun  # what runs at each destination
     reports: list[Report] = field(default_factory=list)  # in the order of the profile
     _runs: dict[int, MirrorRun] = field(default_factory=dict)  # by the place of their report
     _nearby: Neighbourhood = field(default_factory=Neighbourhood)
@@ -168,7 +169,7 @@ class Session:
         client = await self.client(part.account, stack)
         emit("info", Event.MIRROR_START, server_version=str(client.version))
         notify.status(f"{part.mirror.name}: at work")
-        run = MirrorRun(
+        run = self.make(
             mirror=part.mirror,
             destination=part.destination,
             client=client,

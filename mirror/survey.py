@@ -15,6 +15,7 @@ from typing import Final
 
 from mirror.core import checksum
 from mirror.core.allocate import ancestors, names_of
+from mirror.core.batches import batches
 from mirror.core.compare import Comparison, compare
 from mirror.core.layout import Layout, fold
 from mirror.core.model import Asset, Disk, Entry, EntryKind, Listed, Row, RowState
@@ -26,6 +27,7 @@ from mirror.index import Index
 from mirror.threads import in_thread
 
 _HASHING_THREADS: Final = 2
+_BATCH: Final = 256
 _HEADS_AT_ONCE: Final = 8
 _DAMAGED_FOR: Final = timedelta(days=7)  # then an original that came damaged is tried once more
 _BYTES_A_HEAD: Final = 1 << 20  # what is hashed in the time that a question takes
@@ -40,6 +42,7 @@ class Survey:
     disk: Disk = field(default_factory=Disk)
     still_rows: dict[str, Row] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)  # by asset id
+    listed: set[str] = field(default_factory=set)  # ids
     unchanged: int = 0
 
 
@@ -47,20 +50,28 @@ class Surveyor:
     """Looks at one destination and one listing."""
 
     def __init__(
-        self, client: Client, folder: OpenDestination | None, index: Index, layout: Layout
+        self,
+        client: Client,
+        folder: OpenDestination | None,
+        index: Index,
+        layout: Layout,
+        *,
+        trusts_times: bool = True,
     ) -> None:
+        """`trusts_times` False: a file of its size and mtime is hashed all the same."""
         self._client = client
         self._folder = folder  # None: it does not exist yet
         self._index = index
         self._layout = layout
         root = folder.root if folder else None
         self._root = f"{root}/" if root else ""
-        self._seen: set[str] = set()
+        self._trusts_times = trusts_times
         self._other: dict[str, Entry] = {}
         self._failures = index.failures()
         self._has_rows = index.count() > 0
         self._comparison = Comparison()
         self._survey = Survey()
+        self._seen = self._survey.listed
 
     async def scan(self) -> None:
         """Compare the folder with the index; files that look changed are hashed."""
@@ -84,6 +95,21 @@ class Surveyor:
                 self._other[row.asset_id] = entry
         if intact:
             self._index.finish(intact)
+        if not self._trusts_times:
+            await self._hash_all()
+
+    async def _hash_all(self) -> None:
+        """Find what changed under its old size and mtime."""
+        doubted = (
+            row for row in self._index.all_rows() if row.sha1 is not None and self._is_intact(row)
+        )
+        for batch in batches(doubted, _BATCH):
+            entries = [
+                Entry(row.path, EntryKind.FILE, row.size_bytes, row.mtime_ns) for row in batch
+            ]
+            for row, entry in zip(batch, await self._hash(entries), strict=True):
+                if entry.sha1 != row.sha1:
+                    self._other[row.asset_id] = entry
 
     async def take(self, pages: AsyncIterable[Sequence[Listed]]) -> None:
         """Compare each page with its rows as it comes."""
@@ -314,7 +340,10 @@ class Surveyor:
 
     async def _hash_foreign(self, entries: Sequence[Entry]) -> list[Entry]:
         """As `_hash`, but not what was hashed before and looks the same."""
-        known = [replace(entry, sha1=self._index.foreign_sha1(entry)) for entry in entries]
+        known = [
+            replace(entry, sha1=self._index.foreign_sha1(entry)) if self._trusts_times else entry
+            for entry in entries
+        ]
         hashed = await self._hash(known)
         self._index.note_foreign(
             entry

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from mirror.cli.arguments import (
@@ -17,7 +16,7 @@ from mirror.cli.arguments import (
 )
 from mirror.cli.shared import (
     choices_of,
-    complain,
+    complain_of,
     print_lines,
     progress_of,
     run,
@@ -26,7 +25,7 @@ from mirror.cli.shared import (
     stopped_of,
 )
 from mirror.copy_options import add_copy_options
-from mirror.errors import ExitCode, InternalError, InterruptedRunError, worst
+from mirror.errors import ExitCode, worst
 
 if TYPE_CHECKING:
     from mirror.session import Session
@@ -41,7 +40,7 @@ def add(commands: Commands) -> None:
 
 
 def _sync(args: argparse.Namespace) -> ExitCode:
-    from mirror import commands, logs, render
+    from mirror import commands, render
 
     settings = settings_of(args)
     dry = args.dry_run
@@ -54,13 +53,7 @@ def _sync(args: argparse.Namespace) -> ExitCode:
         _print_plans(args, session)
     elif not args.quiet:
         print_lines(line for report in reports for line in render.report_text(report))
-    for report in reports:
-        if isinstance(report.error, InterruptedRunError):
-            continue  # said once, of the whole command
-        if isinstance(report.error, InternalError):
-            complain(report.error)
-        elif report.error is not None and not logs.are_json():
-            print(f"{report.mirror}: {report.error}", file=sys.stderr)
+    complain_of(reports)
     if stopped is not None:
         raise stopped
     codes = [code, *(report.exit_code for report in reports)]

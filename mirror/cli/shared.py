@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from mirror.errors import ExitCode, InternalError, InterruptedRunError, MirrorError, UsageError
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from mirror.commands import Chosen
+    from mirror.core.report import Report
     from mirror.session import Session
     from mirror.settings import GlobalSettings
     from mirror.transfer import Progress
@@ -40,6 +43,19 @@ def complain(error: MirrorError) -> None:
         error_message=f"{error.what}: {error.why}" if error.why else error.what,
         error_hint=error.hint or None,
     )
+
+
+def complain_of(reports: "Iterable[Report]") -> None:
+    """What stopped mirrors, where the log did not say it."""
+    from mirror import logs
+
+    for report in reports:
+        if isinstance(report.error, InterruptedRunError):
+            continue  # said once, of the whole command
+        if isinstance(report.error, InternalError):
+            complain(report.error)
+        elif report.error is not None and not logs.are_json():
+            print(f"{report.mirror}: {report.error}", file=sys.stderr)
 
 
 def choices_of(
@@ -101,6 +117,7 @@ def session_of(
 
     options = Options(
         dry=dry,
+        trusts_times=not getattr(args, "checksum", False),
         rebind=getattr(args, "rebind", False),
         new_destination=getattr(args, "new_destination", False),
         allowed=Allowed(
@@ -181,7 +198,7 @@ def _leave_at_once(why: str) -> NoReturn:
     os._exit(ExitCode.INTERRUPTED)
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Results, on stdout."""
+def print_lines(lines: Iterable[str], file: "TextIO | None" = None) -> None:
+    """Results, on stdout unless that is taken."""
     for line in lines:
-        print(line)
+        print(line, file=file)

@@ -53,6 +53,7 @@ class Report:
     outcomes: dict[str, Outcome] = field(default_factory=dict)  # by asset id, the last one counts
     received_bytes: int = 0
     purged: int = 0  # files that left quarantine for good
+    differences: int = 0  # that `check` found
     complete: bool = True  # whether the listing was
     problems: list[str] = field(default_factory=list)  # why it was not
     failures: list[Failed] = field(default_factory=list)
@@ -87,5 +88,5 @@ class Report:
             yield self.error.exit_code
         if self.holds:
             yield ExitCode.HELD
-        if self.failures or not self.complete:
+        if self.failures or self.differences or not self.complete:
             yield ExitCode.PARTIAL

@@ -170,6 +170,12 @@ async def mirrored(
         yield Mirrored(sandbox, folder / "tree", **{"known": known, **settings})
 
 
+def of_profile(home: Path, sandbox: Sandbox) -> Mirrored:
+    """The mirror of `command.write_profile`, in this process: a start less."""
+    known = Known(home / ".local/state/mirror")
+    return Mirrored(sandbox, home / "photos", known, label="family/all")
+
+
 # -- libraries -------------------------------------------------------------------------------------
 
 
