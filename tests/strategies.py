@@ -1,8 +1,11 @@
 """What the world may send: hypothesis strategies for names, dates, assets and layouts."""
 
 import json
+import unicodedata
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -283,3 +286,67 @@ class _Maker:
         content = self._choice(_CONTENTS) if kind is EntryKind.FILE else b""
         with suppress(RefusedError):
             world.tree.put(path, Node(kind, content))
+
+
+# -- names by the thousand -------------------------------------------------------------------------
+
+_HOSTILE_RANGES: Final = (
+    *((0x00, 0x1F), (0x7F, 0x9F)),  # control characters
+    *((0x200B, 0x200F), (0x202A, 0x202E), (0x2066, 0x2069)),  # invisible, and what reorders
+    *((0xD800, 0xDFFF), (0xDC80, 0xDCFF)),  # surrogates, and those that stand for bytes
+    *((0x20, 0x7E), (0xA0, 0x24F), (0x300, 0x345), (0x1100, 0x11FF), (0x1F300, 0x1F6FF)),
+)
+_DEVICES: Final = ("CON", "PRN", "AUX", "NUL", "COM1", "LPT9", "CONIN$", "com¹")
+_EXTENSIONS: Final = ("", ".jpg", ".JPG", ".HEIC", ".mov", ".tar.gz", ". ", ".j/g", "..", ".\u202e")
+
+
+def many_hostile_names(seed: int, count: int) -> list[str]:
+    """Names of every bad kind, many of which meet one another; the same for the same seed.
+
+    Without hypothesis, which would not draw as many in a day.
+    """
+    random = Random(seed)
+    names: list[str] = []
+    while len(names) < count:
+        make = random.choice((_invented, _pieced, _device, _long, _twin, _twin, _wandering))
+        names.append(make(random, names))
+    return names
+
+
+def _invented(random: Random, _: list[str]) -> str:
+    ranges = random.choices(_HOSTILE_RANGES, k=random.randint(0, 12))
+    return "".join(chr(random.randint(*one)) for one in ranges) + random.choice(_EXTENSIONS)
+
+
+def _pieced(random: Random, _: list[str]) -> str:
+    return "".join(random.choices(_FRAGMENTS, k=random.randint(0, 6)))
+
+
+def _device(random: Random, _: list[str]) -> str:
+    name = random.choice(_DEVICES)
+    end = random.choice(("", " ", ".", " .", ":stream", *_EXTENSIONS))
+    return random.choice((name, name.lower(), name.title())) + end
+
+
+def _long(random: Random, _: list[str]) -> str:
+    letter = random.choice(("a", "é", "e\u0301", "한", "🌅", "\u0301", ".", " ", "a b."))
+    limit = random.choice((240, 254, 255, 256, 1000))
+    return (letter * limit)[:limit] + random.choice(_EXTENSIONS)
+
+
+def _twin(random: Random, names: list[str]) -> str:
+    """What some file system takes for a name that is there already."""
+    name = random.choice(names) if names else "IMG_1.jpg"
+    forms: tuple[Callable[[str], str], ...] = (
+        *(str, str.upper, str.lower, str.swapcase),
+        *(partial(unicodedata.normalize, form) for form in ("NFC", "NFD", "NFKC")),
+        *(lambda it: f"{it} ", lambda it: f"{it}.", lambda it: f"\u200b{it}"),
+    )
+    return random.choice(forms)(name)
+
+
+def _wandering(random: Random, names: list[str]) -> str:
+    """Out of the root, into our own folder, or into another's name."""
+    name = random.choice(names) if names else "x.jpg"
+    start = random.choice(("../", "..\\", "/", "a/", "C:\\", ".mirror/", "./", "//", "~/", "\0"))
+    return random.choice((start, start * 3)) + name

@@ -216,6 +216,19 @@ class World:
         return sha1(self.content(asset)).hex()
 
 
+def with_contents(world: World, contents: Mapping[str, bytes]) -> World:
+    """The same world with other originals; what lies in the tree stays as it is."""
+
+    def changed(asset: Asset) -> Asset:
+        is_external = asset.library_id is not None
+        return asset if is_external else replace(asset, checksum=sha1(contents[asset.id]))
+
+    listed = tuple(
+        Listed(changed(item.asset), item.still and changed(item.still)) for item in world.listed
+    )
+    return replace(world, listed=listed, contents=contents)
+
+
 def _told(listed: Listed) -> str:
     asset = listed.asset
     external_mark = " external" if asset.library_id else ""

@@ -65,9 +65,10 @@ def _fill(board: "_Board", claims: Iterable[Claim], still_rows: Mapping[str, Row
     rest.sort(key=lambda claim: _age(claim.asset))
     # Something may have come to the place of a file that is missing.
     rest = [claim for claim in rest if not (claim.kept and board.take_all([claim], [claim.kept]))]
-    late = [unit for unit in _units(rest) if not _take_where_bytes_lie(unit, board)]
-    for unit in late:
-        _take_first_free(unit, board, still_rows)
+    late = [(unit, _left_by_adoption(unit, board)) for unit in _units(rest)]
+    for unit, left in late:
+        if left:
+            _take_first_free(unit, left, board, still_rows)
 
 
 def names_of(base: str, lead_id: str, asset_id: str) -> tuple[str, ...]:
@@ -97,39 +98,68 @@ def _age(asset: Asset) -> tuple[datetime, str]:
     return asset.uploaded_at, asset.id
 
 
-def _take_where_bytes_lie(unit: list[Claim], board: "_Board") -> bool:
+def _left_by_adoption(unit: list[Claim], board: "_Board") -> list[Claim]:
+    """Give what lies at one of its names already that name; the claims of the unit that are left.
+
+    All of the unit at one of their common names, if they lie there. Then each where it lies: names
+    with a suffix first, for a suffix is nobody else's.
+    """
     if not board.has_foreign:
-        return False
-    names = [candidates(claim.base, claim.lead.id) for claim in unit]
-    at_suffix = [paths for paths in zip(*names, strict=True) if board.lying(unit, paths)]
-    at_suffix.sort(key=lambda paths: board.lying(unit, paths), reverse=True)
-    return any(board.take_all(unit, paths) for paths in at_suffix)
+        return unit
+    common = zip(*(candidates(claim.base, claim.lead.id) for claim in unit), strict=True)
+    for paths in reversed(list(common)):
+        if board.all_lie(unit, paths) and board.take_all(unit, paths):
+            return []
+    return [claim for claim in unit if not _adopts(claim, board)]
 
 
-def _take_first_free(unit: list[Claim], board: "_Board", still_rows: Mapping[str, Row]) -> None:
-    for number in _order(unit[0], board, still_rows):
-        names = [candidate(claim.base, claim.lead.id, number) for claim in unit]
-        if board.take_all(unit, names):
+def _adopts(claim: Claim, board: "_Board") -> bool:
+    names = dict.fromkeys(names_of(claim.base, claim.lead.id, claim.asset.id))
+    return any(
+        board.all_lie([claim], [path]) and board.take_all([claim], [path])
+        for path in reversed(names)
+    )
+
+
+def _take_first_free(
+    unit: list[Claim], left: list[Claim], board: "_Board", still_rows: Mapping[str, Row]
+) -> None:
+    """Name what is left of a unit, as the rest of it is named where that is possible."""
+    for number in _order(unit, board, still_rows):
+        names = [candidate(claim.base, claim.lead.id, number) for claim in left]
+        if board.take_all(left, names):
             return
-    for claim in unit:  # the unit has no common name left: each for itself
+    for claim in left:  # the unit has no common name left: each for itself
         if not any(
             board.take_all([claim], [path]) for path in candidates(claim.base, claim.asset.id)
         ):
             board.paths[claim.asset.id] = None
 
 
-def _order(claim: Claim, board: "_Board", still_rows: Mapping[str, Row]) -> tuple[int, ...]:
-    """A video whose still has its path already tries the still's suffix first."""
-    still = claim.still
-    if still is None:
-        return tuple(range(CANDIDATES))
-    row = still_rows.get(still.id)
-    path = board.paths.get(still.id) or (row.path if row else None)
-    base = row.base if row else board.bases.get(still.id)
-    if path is None or base is None or path not in candidates(base, still.id):
-        return tuple(range(CANDIDATES))
-    first = candidates(base, still.id).index(path)
-    return (first, *(number for number in range(CANDIDATES) if number != first))
+def _order(unit: list[Claim], board: "_Board", still_rows: Mapping[str, Row]) -> list[int]:
+    """Which common names to try: first the one that some of the live photo has already."""
+    numbers = list(range(CANDIDATES))
+    for base, path in _named_already(unit, board, still_rows):
+        names = candidates(base, unit[0].lead.id)
+        if path in names:
+            numbers.sort(key=lambda number: number != names.index(path))
+            break
+    return numbers
+
+
+def _named_already(
+    unit: list[Claim], board: "_Board", still_rows: Mapping[str, Row]
+) -> Iterator[tuple[str, str]]:
+    """The base and path of the still, then of what else of the unit has its path."""
+    lead = unit[0].lead.id
+    row, path = still_rows.get(lead), board.paths.get(lead)
+    base = row.base if row else board.bases.get(lead)
+    if base is not None and (path or row):
+        yield base, path or (row.path if row else "")
+    for claim in unit:
+        path = board.paths.get(claim.asset.id)
+        if path is not None:
+            yield claim.base, path
 
 
 class _Board:
@@ -178,9 +208,9 @@ class _Board:
         self.take(pairs)
         return True
 
-    def lying(self, unit: Sequence[Claim], paths: Sequence[str]) -> int:
-        """How many of the unit's files lie at these paths already."""
-        return sum(
+    def all_lie(self, unit: Sequence[Claim], paths: Sequence[str]) -> bool:
+        """Whether the unit's files lie at these paths already."""
+        return all(
             self._lies_at(claim, fold(path)) for claim, path in zip(unit, paths, strict=True)
         )
 

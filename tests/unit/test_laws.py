@@ -13,7 +13,16 @@ from mirror.core.layout import LayoutError, compile_layout, fold
 from mirror.core.model import Asset, Disk, EntryKind, Listed, NameRules, Row
 from mirror.core.plan import Action, Difference, Kind, Plan, Reason, make_plan
 from tests.strategies import assets, layout_texts, name_rules, worlds
-from tests.world import Look, World, carry_out, look, plan, plan_for
+from tests.world import (
+    Look,
+    Tree,
+    World,
+    carry_out,
+    look,
+    plan,
+    plan_for,
+    with_contents,
+)
 
 _GONE = {Kind.RETAIN, Kind.FORGET, Kind.REMOVE}
 
@@ -268,6 +277,63 @@ def test_paths_stay_when_the_listing_changes_after_a_run(world, data):
     assert {key: fold(world.rows[key].path) for key in same} == {
         key: fold(before[key].path) for key in same
     }
+
+
+def _with_histories(world: World, data: st.DataObject) -> World:
+    """The same assets in an empty tree of our own, after they came and went a few times."""
+    world = replace(
+        world,
+        tree=Tree(folding=data.draw(st.booleans())),
+        rows={},
+        quarantine={},
+        known_failures=frozenset(),
+        sentence=None,
+        complete=True,
+        removes=True,
+    )
+    everything = world.listed
+    for _ in range(3):
+        here = [listed for listed in everything if data.draw(st.booleans())]
+        world = replace(world, listed=tuple(here))
+        carry_out(world, plan(world).actions)
+    return world
+
+
+@given(worlds(), st.data())
+def test_without_its_index_every_file_is_adopted_under_its_name(world, data):
+    sizes = {asset_id: number for number, asset_id in enumerate(world.contents)}
+    contents = {asset_id: b"x" * size for asset_id, size in sizes.items()}
+    world = _with_histories(with_contents(world, contents), data)
+    before = {asset_id: row.path for asset_id, row in world.rows.items()}
+    nodes = world.tree.nodes()
+    world.rows.clear()
+
+    whole = plan(world)
+    carry_out(world, whole.actions)
+
+    left = _conflicts(whole)
+    assert {action.kind for action in whole.actions} <= {Kind.ADOPT, Kind.CONFLICT}
+    assert world.tree.nodes() == nodes
+    listed = {it.asset.id for it in world.listed} - left
+    # A folder may be spelled as it was before, where case makes no difference.
+    assert {it: fold(world.rows[it].path) for it in listed} == {
+        it: fold(before[it]) for it in listed
+    }
+
+
+@given(worlds(), st.data())
+def test_without_its_index_no_photo_that_is_there_twice_is_fetched(world, data):
+    """Which of two with the same bytes had which name, nothing tells; both stay there."""
+    inside = [it for it in world.listed if it.asset.library_id is None]
+    world = _with_histories(replace(world, listed=tuple(inside)), data)
+    nodes = world.tree.nodes()
+    world.rows.clear()
+
+    whole = plan(world)
+
+    assert {action.kind for action in whole.actions} <= {Kind.ADOPT, Kind.COPY, Kind.CONFLICT}
+    carry_out(world, whole.actions)
+    assert world.tree.nodes().items() >= nodes.items()
 
 
 @given(worlds())
