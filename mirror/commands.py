@@ -9,6 +9,7 @@ from mirror.core.model import Listed, Mirror
 from mirror.core.report import Report
 from mirror.errors import IncompleteListingError
 from mirror.immich.listing import Listing, user_id
+from mirror.notices import noticed
 from mirror.profile import Profile
 from mirror.select import selected
 from mirror.session import Session, told
@@ -24,8 +25,10 @@ class Chosen:
 
 async def sync(profiles: Iterable[Chosen], session: Session) -> list[Report]:
     """Every mirror of every profile; or their plans, when the session is dry."""
-    with told(session.options.run_id, session.reports):
-        await session.run_all((choice.profile, choice.mirrors) for choice in profiles)
+    choices = [(choice.profile, choice.mirrors) for choice in profiles]
+    async with noticed(choices, session):
+        with told(session.options.run_id, session.reports):
+            await session.run_all(choices)
     return session.reports
 
 

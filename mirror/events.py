@@ -40,6 +40,7 @@ class Event(StrEnum):
     ASSET_DISOWNED = "asset.disowned"
     ASSET_FAILED = "asset.failed"
     PLAN_HELD = "plan.held"
+    NOTICE_FAILED = "notice.failed"
     REMOVALS_POSTPONED = "removals.postponed"
     QUARANTINE_PURGED = "quarantine.purged"
     CHECK_END = "check.end"
@@ -117,6 +118,7 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.REMOVALS_POSTPONED: frozenset({"assets", "reason"}),
     Event.QUARANTINE_PURGED: _CHANGE | {"bytes"},
     Event.CHECK_END: frozenset({"counts", "complete"}),
+    Event.NOTICE_FAILED: frozenset({"action", "reason"}),
     Event.SANDBOX_REQUEST: frozenset({"method", "url", "status", "duration_ms"}),
     Event.ERROR: _ERROR,
 }

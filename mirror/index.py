@@ -8,19 +8,17 @@ Intent, file, done: before a path changes, the row it is about to have is commit
 then the file changes; then the row is committed as published and the pending one goes.
 """
 
-import shutil
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 from weakref import WeakSet
 
-from mirror import schema
+from mirror import schema, snapshot
 from mirror.core.batches import batches
 from mirror.core.compare import Recorded
 from mirror.core.layout import NAME_RULES_VERSION, fold
@@ -69,6 +67,27 @@ class Quarantined:
     reason: str
     quarantined_at: datetime  # by the server's clock, where a run could ask it
     days: int | None = None  # how long it waits at most; None: as the destination says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What a destination keeps, in numbers."""
+
+    files: int
+    size_bytes: int
+    retained_files: int  # of them, those whose asset is no longer listed
+    retained_bytes: int
+    verified_files: int  # of them, those whose bytes were compared with their SHA-1 at least once
+    oldest_verified_at: datetime | None  # of these, the one that was compared longest ago
+    newest_uploaded_at: datetime | None
+    damaged: int  # originals that came damaged from the server
+    quarantined_files: int
+    quarantined_bytes: int
+
+    @property
+    def verified_share(self) -> float:
+        """The part of the files that was compared, from 0 to 1; of no files it is all."""
+        return self.verified_files / self.files if self.files else 1.0
 
 
 class Index:
@@ -240,6 +259,27 @@ class Index:
             return self._db.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
         except sqlite3.Error:
             return False
+
+    def stored(self) -> Stored:
+        """Everything that is kept, summed up."""
+        files = self._one(
+            "SELECT count(*) AS files, coalesce(sum(size_bytes), 0) AS size_bytes,"
+            " count(*) FILTER (WHERE state = 'retained') AS retained_files,"
+            " coalesce(sum(size_bytes) FILTER (WHERE state = 'retained'), 0) AS retained_bytes,"
+            " count(verified_us) AS verified_files,"
+            " min(verified_us) AS verified_us, max(uploaded_us) AS uploaded_us FROM asset"
+        )
+        quarantine = self._one(
+            "SELECT count(*) AS quarantined_files,"
+            " coalesce(sum(size_bytes), 0) AS quarantined_bytes FROM quarantine"
+        )
+        return Stored(
+            oldest_verified_at=_time(files.pop("verified_us")),
+            newest_uploaded_at=_time(files.pop("uploaded_us")),
+            **self._one("SELECT count(*) AS damaged FROM failure"),
+            **files,
+            **quarantine,
+        )
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -416,6 +456,11 @@ class Index:
         self._streams.add(cursor)
         return cursor
 
+    def _one(self, query: str) -> dict[str, Any]:
+        """The only row of an answer, by the names of its columns."""
+        cursor = self._db.execute(query)
+        return dict(zip((told[0] for told in cursor.description), cursor.fetchone(), strict=True))
+
     def _many(self, query: str, values: Iterable[object]) -> Iterator[tuple[Any, ...]]:
         for batch in batches(values, _BATCH):
             marks = ",".join("?" * len(batch))
@@ -447,20 +492,9 @@ def _closed_on_error(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def _copied(path: Path) -> sqlite3.Connection:
-    """The whole database in memory: in WAL mode, opening the file itself would write beside it."""
     memory = _connect(None)
-    wal = path.with_name(f"{path.name}-wal")
-    if not wal.exists():
-        return _filled(memory, f"{path.absolute().as_uri()}?immutable=1")
-    with tempfile.TemporaryDirectory() as folder:  # a killed run left its last commits there
-        for file in (path, wal):
-            shutil.copyfile(file, Path(folder, file.name))
-        return _filled(memory, Path(folder, path.name).as_uri())
-
-
-def _filled(memory: sqlite3.Connection, uri: str) -> sqlite3.Connection:
-    with _closed_on_error(memory), closing(sqlite3.connect(uri, uri=True)) as source:
-        source.backup(memory)
+    with _closed_on_error(memory):
+        snapshot.load(path, memory)
     return memory
 
 

@@ -1,7 +1,6 @@
 """One mirror at one destination, top to bottom: list, plan, hold, execute, report."""
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -11,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from mirror import __version__
 from mirror.budget import Budget, Lane
 from mirror.core.guard import Allowed, Hold, guard
 from mirror.core.layout import compile_layout
@@ -33,6 +31,7 @@ from mirror.hearing import Hearing, watched_id
 from mirror.immich.client import Client, Head
 from mirror.immich.listing import Listing, user_id
 from mirror.index import Index
+from mirror.last_run import last_run, write_last_run
 from mirror.manifest import write_manifest
 from mirror.nearby import Neighbour, Neighbourhood
 from mirror.place import Place
@@ -43,8 +42,6 @@ from mirror.survey import Survey, Surveyor
 from mirror.threads import in_thread
 from mirror.transfer import Fetcher, Progress
 
-LAST_RUN: Final = "last-run.json"
-_MOST_FAILURES: Final = 20
 _LOOK_AGAIN_S: Final = 1.0
 
 
@@ -96,14 +93,14 @@ class MirrorRun:
 
     async def run(self) -> Report:
         """Bring the destination in line; a dry run only plans."""
-        started_at = datetime.now(UTC)
-        await self._attempt(started_at)
+        self.report.started_at = datetime.now(UTC)
+        await self._attempt()
         if isinstance(self.report.error, IndexDamagedError) and not self.options.dry:
             self.report.begin_anew()  # and the index was, too
-            await self._attempt(started_at)
+            await self._attempt()
         return self.report
 
-    async def _attempt(self, started_at: datetime) -> None:
+    async def _attempt(self) -> None:
         with Place(self.destination, self.known, dry=self.options.dry, site=self.site) as place:
             try:
                 with place.explained():
@@ -118,7 +115,7 @@ class MirrorRun:
             except Exception as error:  # noqa: BLE001 (it must not end the other mirrors)
                 self.report.error = InternalError.of(error)
             finally:
-                self._leave_word(place, started_at)
+                self._leave_word(place)
 
     async def _claim(self, place: Place) -> str | None:
         asked = self.options
@@ -275,8 +272,9 @@ class MirrorRun:
             way_through=way_through,
         )
 
-    def _leave_word(self, place: Place, started_at: datetime) -> None:
+    def _leave_word(self, place: Place) -> None:
         """What others read of the tree and of the run; an error here hides no earlier one."""
+        self.report.ended_at = datetime.now(UTC)
         if place.folder is None or not place.is_ours or self.options.dry:
             return
         try:
@@ -286,30 +284,7 @@ class MirrorRun:
         except MirrorError as error:
             self.report.error = self.report.error or error
         try:
-            self._write_last_run(place.folder, started_at)
+            told = last_run(self.report, label=self.label, run_id=self.options.run_id)
+            write_last_run(place.folder, told)
         except MirrorError as error:
             self.report.error = self.report.error or error
-
-    def _write_last_run(self, folder: OpenDestination, started_at: datetime) -> None:
-        """The one file that a run without changes writes."""
-        report = self.report
-        told = {
-            "version": __version__,
-            "run_id": self.options.run_id,
-            "mirror": self.label,
-            "started_at": started_at.isoformat(timespec="seconds"),
-            "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "exit_code": int(report.exit_code),
-            "complete": report.complete,
-            "counts": {outcome.value: count for outcome, count in report.counts.items()},
-            "received_bytes": report.received_bytes,
-            "purged": report.purged,
-            "problems": report.problems,
-            "holds": [{"reason": why, "way_through": way} for why, way in report.holds],
-            "failures": [
-                {"path": failed.path, "error": str(failed.error)}
-                for failed in report.failures[:_MOST_FAILURES]
-            ],
-            "error": str(report.error) if report.error else None,
-        }
-        folder.write_state(LAST_RUN, [json.dumps(told, indent=1).encode(), b"\n"])

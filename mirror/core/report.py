@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from enum import StrEnum
 
 from mirror.errors import ExitCode, MirrorError, worst
@@ -59,10 +60,13 @@ class Report:
     failures: list[Failed] = field(default_factory=list)
     holds: list[tuple[str, str]] = field(default_factory=list)  # reason, way through
     error: MirrorError | None = None  # what stopped it, if anything did
+    started_at: datetime | None = None  # aware UTC; None: it never came as far as the destination
+    ended_at: datetime | None = None
 
     def begin_anew(self) -> None:
         """Forget all but the bytes that came: everything is looked at once more."""
         fresh = Report(self.mirror, self.destination, received_bytes=self.received_bytes)
+        fresh.started_at = self.started_at
         for each in fields(self):
             setattr(self, each.name, getattr(fresh, each.name))
 

@@ -55,6 +55,7 @@ class Known:
     """The destinations seen so far: their path and the id of their marker."""
 
     def __init__(self, state_directory: Path) -> None:
+        self.folder = state_directory
         self._file = state_directory / "destinations.json"
 
     def id_of(self, path: str) -> str | None:

@@ -1,0 +1,163 @@
+"""What is known of the mirrors of a profile without asking a server; leaves no trace.
+
+Works while a run holds a destination, and tells what is remembered of one that is not there.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from mirror.core.model import Destination, Mirror
+from mirror.destinations import OpenDestination, site_of, unwritable
+from mirror.destinations.identity import Known, Owner, check_seen, claim, read_marker
+from mirror.errors import ExitCode, LockedError, MirrorError, UsageError, worst
+from mirror.index import Index, Stored, broken
+from mirror.last_run import LastRun, LastRuns, newer, read_last_run
+from mirror.profile import Profile
+from mirror.settings import state_directory
+
+_CLOCKS: Final = timedelta(minutes=5)  # between those of two machines that share a disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One mirror at one destination."""
+
+    profile: str
+    mirror: str
+    account: str
+    destination: str
+    last: LastRun | None = None  # None: nothing is known of any run
+    stored: Stored | None = None  # None: nothing lies there, or it cannot be looked at
+    is_running: bool = False
+    free_bytes: int | None = None
+    error: MirrorError | None = None  # why it cannot be looked at
+
+    @property
+    def last_success_at(self) -> datetime | None:
+        """The end of the last run that found or brought everything in sync."""
+        return self.last.last_success_at if self.last else None
+
+    def is_older(self, than: timedelta, now: datetime) -> bool:
+        """Whether the last success is older, or there never was one; or it lies in the future."""
+        success = self.last_success_at
+        return success is None or now - success > than or success - now > _CLOCKS
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is remembered outside of destinations, where there is a folder for it."""
+
+    known: Known | None
+    last_runs: LastRuns | None
+
+    @classmethod
+    def of_user(cls) -> "Memory":
+        """As the environment says."""
+        try:
+            folder = state_directory()
+        except UsageError:
+            return cls(None, None)
+        return cls(Known(folder), LastRuns(folder))
+
+    def last_run(self, destination: str) -> LastRun | None:
+        """The last run at this path."""
+        return self.last_runs.of(destination) if self.last_runs else None
+
+
+def look(profile: Profile, mirrors: Iterable[Mirror], memory: Memory) -> Iterator[Status]:
+    """The status of these mirrors at each of their destinations, in their order. Blocks."""
+    for mirror in mirrors:
+        for destination in mirror.destinations:
+            yield _Look(profile, mirror, destination, memory).status()
+
+
+def exit_code(statuses: Iterable[Status], max_age: timedelta | None, now: datetime) -> ExitCode:
+    """What these say to the caller: a destination that is not there, a success that is too old."""
+    codes = []
+    for status in statuses:
+        if status.error is not None:
+            codes.append(status.error.exit_code)
+        if max_age is not None and status.is_older(max_age, now):
+            codes.append(ExitCode.PARTIAL)
+    return worst(codes)
+
+
+class _Look:
+    """One look at one destination."""
+
+    def __init__(
+        self, profile: Profile, mirror: Mirror, destination: Destination, memory: Memory
+    ) -> None:
+        self._names = (profile.name, mirror.name, mirror.account)
+        self._label = f"{profile.name}/{mirror.name}"
+        self._destination = destination
+        self._site = site_of(destination.path)
+        self._memory = memory
+        remembered = memory.last_run(destination.path)
+        is_ours = remembered is not None and remembered.mirror == self._label
+        self._remembered = remembered if is_ours else None
+
+    def status(self) -> Status:
+        try:
+            return self._seen()
+        except MirrorError as error:
+            return self._status(error=error)
+        except sqlite3.Error as error:
+            return self._status(error=broken(self._site.index_path, error))
+        except OSError as error:
+            return self._status(error=unwritable(self._site.name, error))
+
+    def _seen(self) -> Status:
+        known, site = self._memory.known, self._site
+        site.check(require_mount=self._destination.require_mount)
+        folder = site.open()
+        with folder or nullcontext():
+            marked = folder is not None and read_marker(folder) is not None
+            check_seen(site.name, known, marked=marked, new_destination=False)
+            if folder is None:
+                return self._status()
+            claim(folder, known, Owner(user_id="", mirror=self._label))
+            is_running = _is_held(folder)
+            last = newer(read_last_run(folder), self._remembered)
+            stored, free_bytes = self._stored(), folder.free_bytes()
+        return self._status(last, stored, is_running=is_running, free_bytes=free_bytes)
+
+    def _stored(self) -> Stored | None:
+        if not self._site.index_path.exists():
+            return None
+        with Index(self._site.index_path, dry=True) as index:
+            return index.stored()
+
+    def _status(
+        self,
+        last: LastRun | None = None,
+        stored: Stored | None = None,
+        *,
+        is_running: bool = False,
+        free_bytes: int | None = None,
+        error: MirrorError | None = None,
+    ) -> Status:
+        profile, mirror, account = self._names
+        return Status(
+            profile=profile,
+            mirror=mirror,
+            account=account,
+            destination=self._destination.path,
+            last=last or self._remembered,
+            stored=stored,
+            is_running=is_running,
+            free_bytes=free_bytes,
+            error=error,
+        )
+
+
+def _is_held(folder: OpenDestination) -> bool:
+    try:
+        folder.check_free()
+    except LockedError:
+        return True
+    return False
