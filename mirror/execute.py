@@ -113,6 +113,7 @@ def _adopted(action: Action, asset: Asset, head: Head | None, now: datetime) -> 
             state=RowState.PUBLISHED,
             reason="",
             seen_trashed_at=None,
+            still_id=action.still_id,
         )
     if entry is None:
         raise ValueError(f"nothing to adopt: {action}")

@@ -179,6 +179,7 @@ class Surveyor:
         agrees = (
             not changed
             and row.base == base
+            and row.still_id == (listed.still.id if listed.still else "")
             and row.state is RowState.PUBLISHED
             and row.seen_trashed_at is None
             and row.asset_id not in self._comparison.missing

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
-from mirror.core.model import Asset, Destination, Filter, OnGone, Row
+from mirror.core.model import Asset, Destination, Filter, OnGone, Row, Visibility
 
 
 class Verdict(StrEnum):
@@ -68,13 +69,41 @@ def _at_most(policy: OnGone) -> OnGone:
     return OnGone.QUARANTINE if policy is OnGone.DELETE else policy
 
 
-def with_videos(rows: Iterable[Row], told: Mapping[str, Evidence]) -> dict[str, Evidence]:
-    """The evidence of each row; a live photo's video follows its still, if that is a candidate.
+# The less an answer allows, the earlier: of several stills the first of these speaks for the video.
+_MOST_CAREFUL: Final = (
+    Verdict.UNKNOWN,
+    Verdict.OFFLINE,
+    Verdict.UNMATCHED,
+    Verdict.UNSHARED,
+    Verdict.GONE,
+    Verdict.TRASHED,
+)
 
-    `told` are answers by asset id, of stills and of all that has no still among the candidates.
+
+def with_videos(rows: Iterable[Row], told: Mapping[str, Evidence]) -> dict[str, Evidence]:
+    """The evidence of each row; a live photo's video that is there follows its stills.
+
+    `told` are answers by asset id: of the rows, and of the stills of hidden videos among them.
     """
-    unknown = Evidence(Verdict.UNKNOWN)
-    return {row.asset_id: told.get(row.still_id) or told.get(row.asset_id, unknown) for row in rows}
+    stills: dict[str, list[Evidence]] = {}
+    for evidence in told.values():
+        if evidence.asset is not None and evidence.asset.live_photo_video_id is not None:
+            stills.setdefault(evidence.asset.live_photo_video_id, []).append(evidence)
+    return {row.asset_id: _of_video(row, told, stills.get(row.asset_id, [])) for row in rows}
+
+
+def _of_video(row: Row, told: Mapping[str, Evidence], stills: list[Evidence]) -> Evidence:
+    """What is said of a row: by itself, unless it is a video that is only there for a still."""
+    evidence = told[row.asset_id]
+    asset = evidence.asset
+    if asset is None or asset.visibility is not Visibility.HIDDEN or not row.still_id:
+        return evidence
+    if evidence.verdict is not Verdict.UNMATCHED:
+        return evidence
+    remembered = told.get(row.still_id)
+    if remembered is not None and remembered.asset is None:  # nobody can say what it had
+        stills = [*stills, remembered]
+    return min(stills, key=lambda one: _MOST_CAREFUL.index(one.verdict), default=evidence)
 
 
 def left_window(filter_: Filter, asset: Asset, now: datetime) -> bool:

@@ -352,7 +352,7 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
         yield replace(step, kind=Kind.MOVE, reason=Reason.RENAMED, source=row.path)
     elif row.state is RowState.RETAINED or row.seen_trashed_at is not None:
         yield replace(step, kind=Kind.ADOPT, reason=Reason.LISTED_AGAIN)
-    elif row.base != item.base:
+    elif (row.base, row.still_id) != (item.base, step.still_id):
         yield replace(step, kind=Kind.ADOPT, reason=Reason.RENAMED)
 
 

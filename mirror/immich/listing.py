@@ -84,6 +84,11 @@ class Listing:
             raise RuntimeError("iterate first")
         return self._server_date
 
+    @property
+    def awaited(self) -> set[str]:
+        """Ids of videos that were not listed, although a listed still has them."""
+        return self._live.awaited
+
     async def __aiter__(self) -> AsyncIterator[list[Listed]]:
         """Pages of what is selected; none is empty.
 
@@ -244,6 +249,11 @@ class _LivePhotos:
     @property
     def wants_videos(self) -> bool:
         return bool(self._stills) and self._mode is not LivePhotos.STILL
+
+    @property
+    def awaited(self) -> set[str]:
+        """Videos that stills still wait for; none where nobody wants them."""
+        return set(self._stills) if self.wants_videos else set()
 
     def takes(self, asset: Asset) -> bool:
         """Whether the asset is listed now and by itself."""

@@ -40,24 +40,30 @@ class Witness:
         Raises:
             AccountError: the server does not answer, or refuses the key.
         """
-        ids = {row.asset_id for row in rows}
-        own = [row for row in rows if row.still_id not in ids]
-        found = await self._in_bulk(own) if len(own) > _MANY else {}
-        for row in own:
-            if row.asset_id not in found:
-                found[row.asset_id] = await self._ask(row)
-        self.short = [row.asset_id for row in own if await self._is_selected(row, found)]
+        found = await self._in_bulk(rows) if len(rows) > _MANY else {}
+        await self._ask_all({row.asset_id: row.owner_id for row in rows}, found)
+        stills = {row.still_id: row.owner_id for row in rows if self._follows(row, found)}
+        await self._ask_all(stills, found)
+        sought = [row.asset_id for row in rows]
+        sought += [one for one in stills.keys() - set(sought) if self._has_video(one, found)]
+        self.short = [one for one in sought if await self._is_selected(found[one])]
         return with_videos(rows, await self._believed(found))
 
     # -- one by one --------------------------------------------------------------------------------
 
-    async def _ask(self, row: Row) -> Evidence:
+    async def _ask_all(self, owners: Mapping[str, str], found: dict[str, Evidence]) -> None:
+        """Ask for each that is not found yet; `owners` by asset id."""
+        for asset_id, owner_id in owners.items():
+            if asset_id not in found:
+                found[asset_id] = await self._ask(asset_id, owner_id)
+
+    async def _ask(self, asset_id: str, owner_id: str) -> Evidence:
         try:
-            answer = await self._client.get(f"/assets/{row.asset_id}")
+            answer = await self._client.get(f"/assets/{asset_id}")
         except RequestError as error:
             if error.status != HTTPStatus.BAD_REQUEST or _NO_ACCESS not in error.why:
                 return Evidence(Verdict.UNKNOWN)
-            own = row.owner_id == self._selection.user_id
+            own = owner_id == self._selection.user_id
             return Evidence(Verdict.GONE if own else Verdict.UNSHARED)
         return self._of(_asset(answer.json))
 
@@ -75,16 +81,29 @@ class Witness:
         aged = left_window(self._selection.filter, asset, self._listing.server_date)
         return Evidence(Verdict.UNMATCHED, asset, left_window=aged)
 
-    async def _is_selected(self, row: Row, found: Mapping[str, Evidence]) -> bool:
+    def _follows(self, row: Row, found: Mapping[str, Evidence]) -> bool:
+        """Whether the row is of a video that is there, and that no listed still has."""
+        awaited = row.asset_id in self._listing.awaited
+        return bool(row.still_id) and not awaited and _is_hidden(found[row.asset_id])
+
+    def _has_video(self, still_id: str, found: Mapping[str, Evidence]) -> bool:
+        """Whether a still that is no candidate itself has one of them for its video."""
+        still = found[still_id].asset
+        return (
+            self._selection.live_photos is not LivePhotos.STILL
+            and still is not None
+            and still.live_photo_video_id in found
+        )
+
+    async def _is_selected(self, evidence: Evidence) -> bool:
         """Whether the mirror's own filter selects what the listing lacked."""
-        evidence = found[row.asset_id]
         asset = evidence.asset
         if asset is None or evidence.verdict not in {Verdict.UNMATCHED, Verdict.TRASHED}:
             return False
-        if row.still_id:
-            return evidence.verdict is Verdict.UNMATCHED and await self._is_paired(row)
         if asset.id in self._listing.excluded:
             return False
+        if _is_hidden(evidence) and asset.id in self._listing.awaited:
+            return True
         for query in self._queries:
             if await self._selects(query, asset):
                 return True
@@ -100,16 +119,6 @@ class Witness:
             return True
         answer = await self._client.search({**query.body(), "id": asset.id, "size": 1})
         return bool(wire.rows(answer.json, "assets", "items"))
-
-    async def _is_paired(self, row: Row) -> bool:
-        """Whether a listed still has this video: then the listing of hidden assets was short."""
-        if self._selection.live_photos is LivePhotos.STILL:
-            return False
-        try:
-            still = _asset((await self._client.get(f"/assets/{row.still_id}")).json)
-        except RequestError:
-            return True  # the still was listed a moment ago: something is amiss
-        return still is None or still.live_photo_video_id == row.asset_id
 
     async def _believed(self, found: dict[str, Evidence]) -> dict[str, Evidence]:
         """A 400 means something only while own assets that are there answer 200."""
@@ -154,6 +163,13 @@ class Witness:
                 asset = _asset(raw)
                 if asset is not None:
                     yield asset
+
+
+def _is_hidden(evidence: Evidence) -> bool:
+    """Whether it is there, and only as the video of a still."""
+    asset = evidence.asset
+    hidden = asset is not None and asset.visibility is Visibility.HIDDEN
+    return hidden and evidence.verdict is Verdict.UNMATCHED
 
 
 def _asset(raw: object) -> Asset | None:

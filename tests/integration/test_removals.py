@@ -189,6 +189,81 @@ async def test_a_video_that_only_the_listing_lacks_stays_with_its_still(tmp_path
         assert files(me.root) == before
 
 
+async def test_a_video_without_its_still_leaves_with_the_still_that_is_not_mirrored(tmp_path: Path):
+    async with mirrored(tmp_path, with_live_photo(), destination=QUARANTINE) as me:
+        me.mirror = replace(me.mirror, live_photos=LivePhotos.VIDEO)
+        await me.synced()
+        trash(me.library, "IMG_0001.jpg")
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 2, "removed": 1}
+        assert [item.reason for item in in_quarantine(me)] == [Verdict.TRASHED]
+        await me.assert_settled()
+
+
+async def test_a_video_stays_while_the_listing_lacks_its_still_that_is_not_mirrored(tmp_path: Path):
+    async with mirrored(tmp_path, with_live_photo(), destination=DELETE) as me:
+        me.mirror = replace(me.mirror, live_photos=LivePhotos.VIDEO)
+        await me.synced()
+        before = files(me.root)
+        me.sandbox.faults.hidden = {me.library.named("IMG_0001.jpg").id}
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.PARTIAL, describe(run)
+        assert files(me.root) == before
+
+
+async def test_a_video_whose_still_was_lost_from_the_disk_leaves_with_it(tmp_path: Path):
+    async with mirrored(tmp_path, with_live_photo(), destination=QUARANTINE) as me:
+        await me.synced()
+        (me.root / "2020/06/15/IMG_0001.jpg").unlink()
+        trash(me.library, "IMG_0001.jpg")
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 2, "removed": 1, "forgotten": 1}
+        await me.assert_settled()
+
+
+def with_shared_video() -> tuple[Library, list[str]]:
+    """A video of two stills; the ids of all three, the video's last."""
+    library = photos(1)
+    video = library.upload("a.mov", content("video"), taken_at=NOON)
+    stills = []
+    for name in ("a.jpg", "b.jpg"):
+        library.jump(timedelta(seconds=1))
+        stills.append(library.upload(name, content(name), taken_at=NOON))
+        library.link_live_photo(stills[-1].id, video.id)
+    return library, [*(still.id for still in stills), video.id]
+
+
+async def test_a_video_stays_with_the_other_of_its_stills(tmp_path: Path):
+    library, (first, other, _) = with_shared_video()
+    policies = DELETE | {"on_unmatched": OnGone.KEEP}
+    async with mirrored(tmp_path, library, destination=policies) as me:
+        await me.synced()
+        library.trash(first)
+        library.archive(other)
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 1, "removed": 1, "retained": 2}
+        assert reasons(me)["a.mov"] == Verdict.UNMATCHED
+        library.set_visibility("timeline", other)
+        run = await me.synced()
+        assert "a.jpg" not in reasons(me)
+        library.delete(first)
+        library.archive(other)
+        await me.synced()
+        assert reasons(me)["b.mov"] == Verdict.UNMATCHED
+
+
+async def test_a_video_that_the_listing_lacks_does_not_leave_with_one_of_its_stills(tmp_path: Path):
+    library, (first, _, video) = with_shared_video()
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        await me.synced()
+        before = files(me.root)
+        library.trash(first)
+        me.sandbox.faults.hidden = {video}
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.PARTIAL, describe(run)
+        assert files(me.root) == before
+
+
 async def test_videos_that_are_no_longer_wanted_wait_for_the_scope(tmp_path: Path):
     async with mirrored(tmp_path, with_live_photo(), destination=QUARANTINE) as me:
         await me.synced()
