@@ -58,6 +58,8 @@ class Hearing:
         Raises:
             AccountError: it does not answer, or refuses the key.
         """
+        if not self.index.count():
+            self._note(_SCOPE, self._scope)  # whatever comes, comes by this: also if it is cut
         policies = {self.destination.on_removed, self.destination.on_unmatched}
         if not self.listing.complete or policies == {OnGone.KEEP}:
             return
@@ -120,7 +122,7 @@ class Hearing:
             rows=rows,
             allowed=self.allowed,
             doubts=self.doubts,
-            scope_changed=self.index.note(_SCOPE) not in {"", self._scope},
+            scope_changed=self.index.note(_SCOPE) != self._scope,
             vanished_owners=frozenset(theirs - self.listing.landmarks.owners),
         )
 

@@ -71,6 +71,7 @@ def _holds(
     empty = _of_empty_listing(actions, known)
     if empty is not None:
         yield empty
+        yield from _of_scope(actions, known)  # lest a filter that finds nothing counts as accepted
     else:
         yield from _of_removals(actions, destination, known)
     replaced = _chosen(actions, lambda action: action.displaces)
@@ -120,8 +121,8 @@ def _of_removals(
                 reason=f"{doubt.reason}; {_files(waiting)} would be removed or replaced",
                 way_through=doubt.way_through,
             )
-    if not known.allowed.scope:
-        yield from _of_scope(removals, known)
+    yield from _of_scope(actions, known)
+    yield from _of_owners(actions, known)
     counted = _chosen(removals, lambda action: not _left_window(action))
     if _exceeds(len(counted), destination.max_removed, known.rows, known.allowed.removed):
         yield Hold(
@@ -132,25 +133,29 @@ def _of_removals(
         )
 
 
-def _of_scope(removals: tuple[Action, ...], known: Circumstances) -> Iterator[Hold]:
+def _of_scope(actions: tuple[Action, ...], known: Circumstances) -> Iterator[Hold]:
     """What no longer matches may leave because photos changed, not because the question did."""
-    unmatched = _chosen(removals, lambda action: action.reason in _BY_SCOPE)
-    if known.scope_changed and unmatched:
+    unmatched = _by_scope(actions)
+    if known.scope_changed and unmatched and not known.allowed.scope:
         yield Hold(
             what="another scope",
             actions=unmatched,
-            reason=f"the filter, or whose photos it is about, changed, and"
+            reason="the filter, or whose photos it is about, is not what was accepted before, and"
             f" {_files(unmatched)} no longer match",
             way_through="--accept-scope",
             of_scope=True,
         )
-    theirs = _chosen(unmatched, lambda action: _owner(action) in known.vanished_owners)
-    if theirs:
+
+
+def _of_owners(actions: tuple[Action, ...], known: Circumstances) -> Iterator[Hold]:
+    theirs = _chosen(_by_scope(actions), lambda action: _owner(action) in known.vanished_owners)
+    if theirs and not known.allowed.scope:
+        owners = len({_owner(action) for action in theirs})
         yield Hold(
             what="an owner who is gone",
             actions=theirs,
-            reason=f"nothing is listed any more of {len({_owner(one) for one in theirs})} owner"
-            f" whose {_files(theirs)} are here: a partner may have stopped sharing",
+            reason=f"nothing is listed any more of {owners} owner{'' if owners == 1 else 's'},"
+            f" of whom {_files(theirs)} would be removed: a partner may have stopped sharing",
             way_through="--accept-scope",
             of_scope=True,
         )
@@ -158,6 +163,12 @@ def _of_scope(removals: tuple[Action, ...], known: Circumstances) -> Iterator[Ho
 
 def _chosen(actions: Iterable[Action], condition: Callable[[Action], object]) -> tuple[Action, ...]:
     return tuple(action for action in actions if condition(action))
+
+
+def _by_scope(actions: tuple[Action, ...]) -> tuple[Action, ...]:
+    return _chosen(
+        actions, lambda action: action.kind is Kind.REMOVE and action.reason in _BY_SCOPE
+    )
 
 
 def _owner(action: Action) -> str:

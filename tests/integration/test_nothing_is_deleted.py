@@ -223,6 +223,55 @@ async def test_it_deletes_nothing_with_an_older_server(tmp_path: Path, name: str
         assert kept(me) >= before
 
 
+# -- filters ---------------------------------------------------------------------------------------
+
+
+async def test_a_filter_that_found_nothing_at_first_is_not_accepted_by_that(tmp_path: Path):
+    library = album(3)
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        await me.synced()
+        before = files(me.root)
+        library.favorite(library.named("IMG_0000.jpg").id, on=False)
+        narrow(me)
+        run = await me.run()
+        assert [way for _, way in run.report.holds] == ["--allow-removed 3", "--accept-scope"]
+        library.favorite(library.named("IMG_0000.jpg").id)
+        run = await me.run()
+        assert [way for _, way in run.report.holds] == ["--accept-scope"]
+        assert files(me.root) == before
+
+
+async def test_a_filter_that_is_narrowed_after_a_first_run_that_was_cut_is_held(tmp_path: Path):
+    library = album(3)
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        originals = "/api/assets/*/original"
+        me.sandbox.faults.add(
+            Happens(me.sandbox.faults.begin_maintenance), path=originals, skip=2, times=1
+        )
+        assert (await me.run()).report.exit_code is ExitCode.ACCOUNT
+        before = files(me.root)
+        me.sandbox.faults.clear()
+        me.mirror = replace(me.mirror, filter=Filter(file_name=("IMG_0002",)))
+        run = await me.run()
+        assert [way for _, way in run.report.holds] == ["--accept-scope"]
+        assert files(me.root).items() >= before.items()
+
+
+async def test_files_of_a_filter_that_nobody_noted_wait_for_a_person(tmp_path: Path):
+    library = album(3)
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        await me.synced()
+        before = files(me.root)
+        with Index(me.root / ".mirror/index.sqlite3") as index:  # as an older version left it
+            index.take_note("scope", "")
+        narrow(me)
+        run = await me.run()
+        assert [way for _, way in run.report.holds] == ["--accept-scope"]
+        assert files(me.root) == before
+        run = await me.synced(allowed=Allowed(scope=True))
+        assert counts(run) == {"unchanged": 1, "removed": 2}
+
+
 # -- partners --------------------------------------------------------------------------------------
 
 
