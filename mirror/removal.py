@@ -56,7 +56,7 @@ class Remover:
             return False
         if (entry.size_bytes, entry.mtime_ns) != (row.size_bytes, row.mtime_ns):
             return False
-        if not _deletes(action) or row.sha1 is None:
+        if not _deletes(action):
             return True
         try:
             return self._folder.sha1(row.path) == row.sha1

@@ -45,6 +45,8 @@ class Sentence:
 def judge(row: Row, evidence: Evidence, destination: Destination) -> Sentence:
     """The policy that a verdict calls for; KEEP where it proves nothing."""
     disposal = _disposal(row, evidence.verdict, destination)
+    if row.sha1 is None:
+        disposal = _at_most(disposal)  # found by its size, and perhaps somebody's own
     return Sentence(disposal, evidence.verdict, evidence.left_window)
 
 

@@ -23,6 +23,7 @@ from tests.integration.mirroring import (
     counts,
     describe,
     files,
+    make_external,
     mirrored,
     moved_aside,
     photos,
@@ -114,6 +115,20 @@ async def test_weak_evidence_waits_its_days_whatever_the_policy(tmp_path: Path):
         assert len(moved_aside(me.root)) == 1
         await later(me, 2)
         assert moved_aside(me.root) == []
+
+
+async def test_a_file_that_was_adopted_by_its_size_alone_is_never_deleted_at_once(tmp_path: Path):
+    library = photos(1)
+    make_external(library.upload("external.jpg", content("external"), taken_at=NOON))
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        mine = me.root / "2020/06/15/external.jpg"
+        mine.parent.mkdir(parents=True)
+        mine.write_bytes(content("mine"))  # as many bytes, and not the server's
+        await me.synced()
+        trash(library, "external.jpg")
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 1, "removed": 1}
+        assert [path.read_bytes() for path in moved_aside(me.root)] == [content("mine")]
 
 
 # -- how it comes back -----------------------------------------------------------------------------
