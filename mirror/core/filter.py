@@ -410,7 +410,8 @@ _SHOWN: Final = (
 
 def is_shown(query: Query) -> bool:
     """Whether every predicate can be judged from a row alone, with its exif."""
-    return query.fields.keys() <= _SHOWN
+    # Since when an asset is in the trash is in no row.
+    return query.fields.keys() <= _SHOWN and query.trashed == ALWAYS
 
 
 _WILD: Final = re.compile(r"[%_\\]")

@@ -341,6 +341,19 @@ async def test_what_leaves_an_album_is_unmatched_and_what_only_the_listing_lacks
         assert counts(run) == {"unchanged": 3, "removed": 1}
 
 
+async def test_what_comes_out_of_the_trash_leaves_a_mirror_of_the_trash(tmp_path: Path):
+    library = photos(3)
+    trash(library, "IMG_0000.jpg", "IMG_0001.jpg")
+    async with mirrored(tmp_path, library, destination=QUARANTINE) as me:
+        in_trash = Filter(search={"trashedAfter": "1970-01-01T00:00:00.000Z"})
+        me.mirror = replace(me.mirror, filter=in_trash)
+        await me.synced()
+        library.restore(library.named("IMG_0001.jpg").id)
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 1, "removed": 1}
+        await me.assert_settled()
+
+
 async def test_a_name_that_no_longer_exists_holds_removals(tmp_path: Path):
     library = photos(4)
     ids = [asset.id for asset in library.assets.values()]
