@@ -151,9 +151,14 @@ class Witness:
             trash = Query(visibility=visibility, trashed=Window(_EVER, None))
             for query in (trash, Query(visibility=visibility)):
                 async for asset in self._assets(query):
-                    if asset.id in sought:
+                    if asset.id in sought and self._may_be_read(asset):
                         found[asset.id] = self._of(asset)
         return found
+
+    def _may_be_read(self, asset: Asset) -> bool:
+        """Immich 3.1.0 lists what a partner archived or trashed, and gives it to nobody."""
+        own = asset.owner_id == self._selection.user_id
+        return own or (asset.visibility is not Visibility.ARCHIVE and not asset.is_trashed)
 
     async def _assets(self, query: Query) -> AsyncIterator[Asset]:
         exif = needs_exif(self._selection.filter)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mirror.core.guard import Allowed
-from mirror.core.model import Filter, Limit, OnGone, Owners
+from mirror.core.model import Filter, Limit, OnGone, Owners, Visibility
 from mirror.errors import ExitCode, MirrorError
 from mirror.index import Index
 from mirror.sandbox import Library
@@ -315,6 +315,26 @@ async def test_one_photo_that_a_partner_took_back_waits_in_quarantine(tmp_path: 
         run = await me.synced()
         assert counts(run) == {"unchanged": 4, "removed": 1}
         assert [path.name for path in moved_aside(me.root)] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("size", [2, 60])
+async def test_what_a_partner_archives_waits_in_quarantine_however_much_it_is(
+    tmp_path: Path, size: int
+):
+    library = album(3)
+    partner = next(user for user in library.users if user != library.owner_id)
+    theirs = [
+        library.upload(f"{number}.jpg", content(f"p{number}"), taken_at=NOON, owner_id=partner).id
+        for number in range(size + 1)
+    ]
+    shown = Filter(owners=Owners.ANYONE, visibility=(Visibility.TIMELINE, Visibility.ARCHIVE))
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        me.mirror = replace(me.mirror, filter=shown)
+        await me.synced()
+        library.archive(*theirs[:size])
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 4, "removed": size}
+        assert len(moved_aside(me.root)) == size
 
 
 # -- a database from yesterday ---------------------------------------------------------------------
