@@ -10,6 +10,7 @@ import pytest
 from mirror import errors
 from mirror.cli.main import make_parser
 from mirror.errors import ExitCode, MirrorError
+from tests.stories import STORIES
 
 _PROJECT = Path(__file__).parents[2]
 _README = (_PROJECT / "README.md").read_text()
@@ -43,6 +44,10 @@ def test_every_exit_code_that_an_error_carries_is_in_the_table() -> None:
 def test_the_table_has_no_code_that_nothing_produces() -> None:
     carried = {int(error.exit_code) for error in _subclasses(MirrorError)}
     assert _codes() == carried | {ExitCode.OK, ExitCode.HELD}
+
+
+def test_every_code_of_the_table_comes_out_of_a_story() -> None:
+    assert _codes() == {int(code) for code, _ in STORIES}
 
 
 def test_the_order_of_codes_is_the_programs() -> None:
