@@ -73,7 +73,6 @@ _FIELD_TYPES: Final[dict[str, str]] = {
     "run_id": "string",
     "server_version": "string",
     "sha1": "string",
-    "size_bytes": "integer",
     "status": "integer",
     "url": "string",
     "user_id": "string",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
@@ -69,11 +70,18 @@ class LogFile:
     def write(self, line: str) -> None:
         """Append one line; a full disk costs the line, not the run."""
         with suppress(OSError):
-            if self._file.closed or not self._path.exists():
+            if self._file.closed or not self._is_in_place():
                 self._file.close()
                 self._file = self._path.open("a", encoding="utf-8")
             self._file.write(line + "\n")
             self._file.flush()
+
+    def _is_in_place(self) -> bool:
+        """Whether the path still leads to this file: logrotate may have made a new one there."""
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Let go of it."""

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 
 from mirror.events import schema
+from tests.planted import assert_unsaid
 
 _PROJECT = Path(__file__).parents[2]
 _VALIDATOR = jsonschema.Draft202012Validator(schema())
@@ -52,7 +53,17 @@ async def mirror(home: Path, *args: str | Path, **environ: str) -> Ended:
         env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(_PROJECT), **environ},
     )  # fmt: skip
     out, err = await process.communicate()
-    return Ended(process.returncode or 0, out.decode(), err.decode())
+    ended = Ended(process.returncode or 0, out.decode(), err.decode())
+    _check(ended)
+    return ended
+
+
+def _check(ended: Ended) -> None:
+    """Nothing secret is said, and what looks like a log line is one."""
+    assert_unsaid(ended.said)
+    for line in ended.err.splitlines():
+        if line.startswith("{"):
+            _VALIDATOR.validate(json.loads(line))
 
 
 def write_profile(
