@@ -34,7 +34,12 @@ def every(settings: GlobalSettings) -> list[Path]:
 
 def of_file(path: Path, mirrors: Sequence[str], settings: GlobalSettings) -> Chosen:
     """A profile by its file; otherwise as `chosen`."""
-    profile = load_profile(path, transfers=settings.transfers, min_free_bytes=settings.min_free)
+    profile = load_profile(
+        path,
+        transfers=settings.transfers,
+        min_free_bytes=settings.min_free,
+        limits=settings.limits,
+    )
     known = {mirror.name: mirror for mirror in profile.mirrors}
     for name in mirrors:
         if name not in known:

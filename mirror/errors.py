@@ -279,6 +279,13 @@ class ConflictError(AssetError):
     code = "conflict"
 
 
+class LimitError(MirrorError):
+    """A limit that the user set is reached; the next run goes on."""
+
+    code = "limit"
+    exit_code = ExitCode.LIMIT
+
+
 class IncompleteListingError(MirrorError):
     """What was listed is not all that is selected."""
 

@@ -1,23 +1,25 @@
 """Carry a plan out, in its order, and say what became of each step."""
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from mirror.core import checksum
 from mirror.core.batches import batches
-from mirror.core.model import Asset, Row, RowState
-from mirror.core.order import Step, steps
+from mirror.core.model import Asset, Order, Row, RowState
+from mirror.core.order import Step, queued, steps
 from mirror.core.plan import Action, Kind, Plan, Reason, rebound
 from mirror.core.report import Failed, Outcome, Report
 from mirror.destinations import PARTIAL, OpenDestination, concerns_path, partial, unwritable
-from mirror.errors import AssetError, ConflictError, MirrorError, RequestError
+from mirror.errors import AssetError, ConflictError, LimitError, MirrorError, RequestError
 from mirror.events import Event, emit
 from mirror.immich.client import Head
 from mirror.index import Index, Pending
+from mirror.limits import GRACE_S, Allowance
 from mirror.publish import Published, Publisher, Staged
 from mirror.removal import Remover
 from mirror.settle import parking
@@ -55,6 +57,9 @@ class Work:
     progress: Progress
     heads: Mapping[str, Head]
     transfers: int
+    allowance: Allowance
+    order: Order
+    sizes: Mapping[str, int]  # in bytes, by asset id, as far as the order asks for them
     now: datetime  # by the server's clock
 
 
@@ -68,7 +73,7 @@ async def execute(plan: Plan, work: Work) -> None:
     for batch in batches(steps(list(plan.of(Kind.MOVE)), _parking), _BATCH):
         await in_thread(_move, batch, work)
     bringing = list(plan.of(Kind.COPY, Kind.RESTORE, Kind.DOWNLOAD, Kind.REPLACE))
-    await _bring(bringing, work)
+    await _bring(queued(bringing, work.order, work.sizes), work)
     _index_only(plan.of(Kind.RETAIN), work)
     await _remove(list(plan.of(Kind.REMOVE)), work)
     for action in plan.of(Kind.CONFLICT):
@@ -215,19 +220,41 @@ async def _in_parallel(actions: Sequence[Action], work: Work) -> None:
     What another destination is getting right now waits until nothing else is left to do.
     """
     waiting, later = deque(actions), deque[Action]()
+    limit: LimitError | None = None
 
     async def worker() -> None:
-        while waiting or later:
+        nonlocal limit
+        while (waiting or later) and limit is None:
             action = waiting.popleft() if waiting else later.popleft()
             if waiting and action.asset and work.fetcher.is_under_way(action.asset):
                 later.append(action)
-            else:
+                continue
+            try:
+                work.allowance.check()
                 await _bring_one(action, work)
+            except LimitError as error:
+                limit = error  # what the other workers have begun may end
+                later.append(action)
 
-    workers = min(work.transfers, len(actions))
-    tasks = [asyncio.create_task(worker()) for _ in range(workers)]
+    await _all_of([worker() for _ in range(min(work.transfers, len(actions)))], work.allowance)
+    if limit is not None:
+        files = len(waiting) + len(later)
+        limit.why = f"{files} {'files wait' if files > 1 else 'file waits'} for the next run"
+        raise limit
+
+
+async def _all_of(work: Sequence[Coroutine[None, None, None]], allowance: Allowance) -> None:
+    """Until the last has ended, one has failed, or the time and a grace are over."""
+    tasks = [asyncio.create_task(each) for each in work]
+    left_s = allowance.left_s() + GRACE_S
+    timeout = asyncio.timeout(None if left_s == math.inf else max(left_s, 0))
     try:
-        await asyncio.gather(*tasks)
+        async with timeout:
+            await asyncio.gather(*tasks)
+    except TimeoutError as error:
+        if not timeout.expired():
+            raise
+        raise allowance.time_is_up() from error
     finally:
         for task in tasks:
             task.cancel()

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,8 +13,8 @@ from typing import Final
 from mirror.budget import Budget, Lane
 from mirror.core.guard import Allowed, Hold, guard
 from mirror.core.layout import compile_layout
-from mirror.core.model import Destination, Mirror
-from mirror.core.plan import Plan, make_plan
+from mirror.core.model import Destination, Mirror, Order
+from mirror.core.plan import Kind, Plan, make_plan
 from mirror.core.report import Outcome, Report
 from mirror.destinations import OpenDestination, Site
 from mirror.destinations.identity import Known, Owner
@@ -32,6 +32,7 @@ from mirror.immich.client import Client, Head
 from mirror.immich.listing import Listing, user_id
 from mirror.index import Index
 from mirror.last_run import last_run, write_last_run
+from mirror.limits import Allowance
 from mirror.manifest import write_manifest
 from mirror.nearby import Neighbour, Neighbourhood
 from mirror.place import Place
@@ -42,6 +43,7 @@ from mirror.survey import Survey, Surveyor
 from mirror.threads import in_thread
 from mirror.transfer import Fetcher, Progress
 
+_FEW: Final = 2  # that need no order
 _LOOK_AGAIN_S: Final = 1.0
 
 
@@ -85,6 +87,7 @@ class MirrorRun:
     lane: Lane | None = None  # of the budget that all mirrors share; None: one of its own
     here: Neighbour | None = None  # among the destinations of the same command; None: alone
     site: Site | None = None  # None: by the path of the destination
+    allowance: Allowance = field(default_factory=Allowance)
     report: Report = field(init=False)
     plan: Plan = field(init=False, default=Plan())
 
@@ -134,7 +137,9 @@ class MirrorRun:
         waiting_until_s = time.monotonic() + self.options.wait_s
         while True:
             try:
-                return place.claim(owner, self.client.server_date or datetime.now(UTC))
+                # On a thread: a lost index is made anew from every file that lies there.
+                now = self.client.server_date or datetime.now(UTC)
+                return await in_thread(place.claim, owner, now)
             except LockedError as error:
                 left_s = waiting_until_s - time.monotonic()
                 if left_s <= 0:
@@ -149,7 +154,9 @@ class MirrorRun:
         self._note(decided.whole, holds)
         if place.folder is None or self.options.dry:
             return
-        await execute(self.plan, self._work(place.folder, place.index, hearing, survey.heads))
+        sizes = await self._sizes(hearing)
+        work = self._work(place.folder, place.index, hearing, survey.heads, sizes)
+        await execute(self.plan, work)
         if self.report.complete:
             hearing.adjourn(held_by_scope=any(hold.of_scope for hold in holds))
         await self._purge(place.folder, place.index, hearing)
@@ -226,7 +233,12 @@ class MirrorRun:
             emit("warning", Event.LISTING_INCOMPLETE, reason=problem)
 
     def _work(
-        self, folder: OpenDestination, index: Index, hearing: Hearing, heads: dict[str, Head]
+        self,
+        folder: OpenDestination,
+        index: Index,
+        hearing: Hearing,
+        heads: dict[str, Head],
+        sizes: dict[str, int],
     ) -> Work:
         now, run_id = hearing.listing.server_date, self.options.run_id
         fetcher = Fetcher(
@@ -238,6 +250,7 @@ class MirrorRun:
             now=now,
             lane=self.lane or Budget(self.mirror.transfers).lane("", self.mirror.transfers),
             here=self.here or Neighbourhood().add(Path(folder.name)),
+            allowance=self.allowance,
         )
         return Work(
             folder=folder,
@@ -250,8 +263,28 @@ class MirrorRun:
             progress=self.progress,
             heads=heads,
             transfers=self.mirror.transfers,
+            allowance=self.allowance,
+            order=self.mirror.order,
+            sizes=sizes,
             now=now,
         )
+
+    async def _sizes(self, hearing: Hearing) -> dict[str, int]:
+        """What the server says of the sizes of what is to come, where the order asks for them.
+
+        A listing of its own: it would lack what the server has not looked into yet.
+        """
+        missing = {action.asset_id for action in self.plan.of(Kind.DOWNLOAD, Kind.REPLACE)}
+        sizes: dict[str, int] = {}
+        if self.mirror.order is not Order.SMALLEST or len(missing) < _FEW:
+            return sizes
+        selection = replace(hearing.selected.selection, needs_exif=True)
+        async for page in Listing(self.client, selection):
+            for item in page:
+                exif = item.asset.exif
+                if item.asset.id in missing and exif is not None and exif.size_bytes is not None:
+                    sizes[item.asset.id] = exif.size_bytes
+        return sizes
 
     def _note(self, whole: Plan, holds: tuple[Hold, ...]) -> None:
         """What the plan says by itself: what agrees, what failed before, what is held."""

@@ -8,18 +8,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
 from mirror import __version__, notify
 from mirror.budget import Budget, Lane
-from mirror.core.model import Destination, Mirror
+from mirror.core.model import Destination, Limits, Mirror
 from mirror.core.report import Report
 from mirror.destinations.identity import COPY, Known
-from mirror.errors import ExitCode, InternalError, InterruptedRunError, MirrorError, worst
+from mirror.errors import (
+    ExitCode,
+    InternalError,
+    InterruptedRunError,
+    LimitError,
+    MirrorError,
+    worst,
+)
 from mirror.events import Event, emit
 from mirror.immich.client import Client
+from mirror.limits import Allowance, Allowances, Bandwidth
 from mirror.nearby import Neighbour, Neighbourhood
 from mirror.profile import Account, Profile
 from mirror.run import MirrorRun, Options
@@ -27,6 +35,10 @@ from mirror.secrets import read_secret
 from mirror.transfer import Progress
 
 _THREADS_EACH: Final = 8  # for a destination: writes, copies, and what makes a batch durable
+
+
+# Mirrors of one account share a connection, unless their profiles' limits are different ones.
+_Connection: TypeAlias = tuple[Account, Bandwidth | None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +50,7 @@ class _Part:
     destination: Destination
     lane: Lane
     here: Neighbour
+    allowance: Allowance
     place: int  # in the session's reports
     ended: bool = False
 
@@ -54,14 +67,17 @@ class Session:
     known: Known | None  # None: `copy`, whose folders are remembered nowhere
     progress: Progress
     allow_unknown_server: bool = False
+    limits: Limits = field(
+        default_factory=Limits
+    )  # above those of the profiles, and shared by them
     connections: int = 8
     make: Callable[..., MirrorRun] = MirrorRun  # what runs at each destination
     reports: list[Report] = field(default_factory=list)  # in the order of the profile
     _runs: dict[int, MirrorRun] = field(default_factory=dict)  # by the place of their report
     _nearby: Neighbourhood = field(default_factory=Neighbourhood)
     _budget: Budget = field(default_factory=lambda: Budget(1))
-    _clients: dict[Account, Client | MirrorError] = field(default_factory=dict)
-    _connecting: dict[Account, asyncio.Lock] = field(default_factory=dict)
+    _clients: dict[_Connection, Client | MirrorError] = field(default_factory=dict)
+    _connecting: dict[_Connection, asyncio.Lock] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[MirrorRun]:
@@ -90,8 +106,9 @@ class Session:
         asked = [mirror.transfers for _, mirrors in chosen for mirror in mirrors]
         self._budget, self._nearby = Budget(max(asked, default=1)), Neighbourhood()
         self.connections = self._budget.most
-        parts = []
+        parts, allowances = [], Allowances(self.limits)
         for profile, mirrors in chosen:
+            allowance = allowances.of(profile.limits)
             for mirror in mirrors:
                 server = profile.accounts[mirror.account].server
                 lane = self._budget.lane(server, mirror.transfers)
@@ -103,31 +120,37 @@ class Session:
                             destination=destination,
                             lane=lane,
                             here=self._nearby.add(Path(destination.path)),
+                            allowance=allowance,
                             place=len(self.reports),
                         )
                     )
                     self.reports.append(Report(mirror.name, destination.path))
         return parts
 
-    async def client(self, account: Account, stack: AsyncExitStack) -> Client:
+    async def client(
+        self, account: Account, stack: AsyncExitStack, bandwidth: Bandwidth | None = None
+    ) -> Client:
         """A connected client, the same for every mirror of the account.
 
         Raises:
             AccountError: it cannot be used; the same one each time.
         """
-        async with self._connecting.setdefault(account, asyncio.Lock()):
-            found = self._clients.get(account)
+        key = account, bandwidth
+        async with self._connecting.setdefault(key, asyncio.Lock()):
+            found = self._clients.get(key)
             if found is None:
                 try:
-                    found = await self._connected(account, stack)
+                    found = await self._connected(account, stack, bandwidth)
                 except MirrorError as error:
                     found = error
-                self._clients[account] = found
+                self._clients[key] = found
         if isinstance(found, MirrorError):
             raise found
         return found
 
-    async def _connected(self, account: Account, stack: AsyncExitStack) -> Client:
+    async def _connected(
+        self, account: Account, stack: AsyncExitStack, bandwidth: Bandwidth | None
+    ) -> Client:
         key = await asyncio.to_thread(read_secret, account.api_key)
         client = Client(
             account.server,
@@ -136,6 +159,7 @@ class Session:
             connections=self.connections,
             allow_unknown_server=self.allow_unknown_server,
             listing_turn=lambda: self._budget.listing(account.server),
+            pace=None if bandwidth is None else bandwidth.take,
         )
         await stack.enter_async_context(client)
         await client.connect()
@@ -166,7 +190,7 @@ class Session:
             _tell_end(self.reports[part.place], begun_s)
 
     async def _run(self, part: _Part, stack: AsyncExitStack) -> None:
-        client = await self.client(part.account, stack)
+        client = await self.client(part.account, stack, part.allowance.bandwidth)
         emit("info", Event.MIRROR_START, server_version=str(client.version))
         notify.status(f"{part.mirror.name}: at work")
         run = self.make(
@@ -179,6 +203,7 @@ class Session:
             progress=self.progress,
             lane=part.lane,
             here=part.here,
+            allowance=part.allowance,
         )
         self._runs[part.place] = run
         self.reports[part.place] = run.report
@@ -201,7 +226,7 @@ def _tell_end(report: Report, begun_s: float) -> None:
     told = ", ".join(f"{count} {outcome.value}" for outcome, count in report.counts.items())
     notify.status(f"{report.mirror}: {error.what if error else told}")
     emit(
-        "error" if error else "info",
+        _level(error),
         Event.MIRROR_END,
         exit_code=int(report.exit_code),
         duration_ms=_since_ms(begun_s),
@@ -212,6 +237,12 @@ def _tell_end(report: Report, begun_s: float) -> None:
         error_message=_sentence(error) if error else None,
         error_hint=(error.hint or None) if error else None,
     )
+
+
+def _level(error: MirrorError | None) -> str:
+    if isinstance(error, LimitError):
+        return "warning"  # as it was asked for
+    return "error" if error else "info"
 
 
 def _sentence(error: MirrorError) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mirror.core.model import Limits
 from mirror.errors import UsageError
-from mirror.profile.values import Size, Transfers
+from mirror.profile.values import Duration, Rate, Size, Transfers
 
 
 def _expanded(path: Path) -> Path:
@@ -37,6 +38,19 @@ class GlobalSettings(BaseSettings):
     transfers: Transfers | None = None
     # Free space in bytes that is never used up, above what profiles say.
     min_free: Size | None = None
+    # The limits of a run, above what profiles say.
+    bandwidth: Annotated[Rate | None, NoDecode] = None
+    max_transfer: Size | None = None
+    max_duration: Annotated[Duration | None, NoDecode] = None
+
+    @property
+    def limits(self) -> Limits:
+        """Those of the run as a whole."""
+        return Limits(
+            bandwidth=self.bandwidth,
+            max_transfer_bytes=self.max_transfer,
+            max_duration_s=self.max_duration,
+        )
 
 
 def global_settings(**given: Any) -> GlobalSettings:  # noqa: ANN401 (as argparse has them)

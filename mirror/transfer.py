@@ -39,6 +39,7 @@ from mirror.errors import (
 from mirror.immich.client import Client, Original
 from mirror.immich.retry import RetryPolicy, tell_retry
 from mirror.index import Failure, Index
+from mirror.limits import Allowance
 from mirror.nearby import Flight, Neighbour, Offer, opened
 from mirror.threads import check_stopping, in_thread
 
@@ -84,6 +85,7 @@ class _Partial:
         self._folder = folder
         self._name = name
         self._file: PartialFile | None = None
+        self._written: Written | None = None
         self._digest = _sha1()
         self.offset = 0
         self.etag = ""
@@ -140,8 +142,10 @@ class _Partial:
             self._file.restart()
 
     def finish(self, mtime_ns: int) -> Written:
-        """Cut to what was written, and dated."""
-        return self._opened.finish(mtime_ns)
+        """Cut to what was written, and dated; nothing is written after that."""
+        if self._written is None:
+            self._written = self._opened.finish(mtime_ns)
+        return self._written
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,7 @@ class Fetcher:
         now: datetime,
         lane: Lane,
         here: Neighbour,
+        allowance: Allowance,
     ) -> None:
         """`now` is the server's clock, kept with what is damaged there."""
         self._client = client
@@ -195,6 +200,7 @@ class Fetcher:
         self._now = now
         self._lane = lane
         self._here = here
+        self._allowance = allowance
         self._nearby = here.neighbourhood
         self._beside: dict[bytes, list[Path]] = {}
         self._leftovers = frozenset(folder.work_files(PARTIAL))
@@ -224,6 +230,7 @@ class Fetcher:
         finally:
             part.close()
             self._promised.pop(asset.id, None)
+            self._allowance.end(part)
             self._progress.end(asset.id)
         self._lane.budget.finished()
         return Received(
@@ -326,6 +333,7 @@ class Fetcher:
             async with self._lane.connection():
                 if self._is_about(wanted):
                     continue
+                self._allowance.check()
                 with self._nearby.flying(wanted) as flight:
                     broken = await self._attempt(asset, part, flight)
                     if broken is None:
@@ -369,33 +377,36 @@ class Fetcher:
             part.restart()
         part.etag = original.etag
         part.size_bytes = size_bytes = original.size_bytes
+        self._allowance.promise(part, (size_bytes or 0) - part.offset)
+        original.on_bytes = flight.moved
         self._promise(asset, (size_bytes or 0) - part.offset)
         self._progress.begin(asset.id, asset.original_file_name, size_bytes)
         if size_bytes is not None and size_bytes - part.offset <= SMALL_BYTES:
             piece = await original.read()
             part.write(piece)
-            self._progress.advance(asset.id, len(piece))
+            self._came(asset, part, len(piece))
         else:
             await in_thread(self._index.note_partial, partial_name(asset), original.etag)
-            await self._read_pieces(asset, original, part, flight)
+            await self._read_pieces(asset, original, part)
         _check_size(asset, size_bytes, part.offset)
 
-    async def _read_pieces(
-        self, asset: Asset, original: Original, part: _Partial, flight: Flight
-    ) -> None:
+    async def _read_pieces(self, asset: Asset, original: Original, part: _Partial) -> None:
         """One piece is hashed and written on a second thread while the next one comes."""
         writing: asyncio.Task[None] | None = None
         try:
             async for piece in original.chunks(_PIECE_BYTES):
-                flight.moved()
                 if writing is not None:
                     await writing
                 writing = asyncio.create_task(in_thread(part.write, piece))
                 self._promised[asset.id] -= len(piece)
-                self._progress.advance(asset.id, len(piece))
+                self._came(asset, part, len(piece))
         finally:
             if writing is not None:
                 await writing
+
+    def _came(self, asset: Asset, part: _Partial, size_bytes: int) -> None:
+        self._allowance.came(part, size_bytes)
+        self._progress.advance(asset.id, size_bytes)
 
     def _promise(self, asset: Asset, size_bytes: int) -> None:
         """Room for this file, beside those that are under way."""

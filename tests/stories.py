@@ -214,6 +214,15 @@ async def a_folder_that_lost_most_of_its_files(stage: Stage) -> Ended:
     return await stage.mirror("sync", "family")
 
 
+# -- 8 ---------------------------------------------------------------------------------------------
+
+
+@ends_with(ExitCode.LIMIT)
+async def a_run_that_may_bring_no_more(stage: Stage) -> Ended:
+    stage.profile()
+    return await stage.mirror("sync", "family", "--max-transfer", "1kB")
+
+
 # -- 7 and 130 -------------------------------------------------------------------------------------
 
 

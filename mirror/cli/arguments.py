@@ -80,6 +80,16 @@ def add_limits(parser: Parser) -> None:
     group = parser.add_argument_group("above what the profile says")
     group.add_argument("--transfers", metavar="N", help="most downloads at once")
     group.add_argument("--min-free", metavar="SIZE", help='free space that is kept, as "1GiB"')
+    add_run_limits(group)
+
+
+def add_run_limits(group: "argparse._ArgumentGroup") -> None:
+    """How fast, how much and how long."""
+    group.add_argument(
+        "--bandwidth", metavar="RATE", help='how fast, as "10M" or "08:00,2M 23:00,off"'
+    )
+    group.add_argument("--max-transfer", metavar="SIZE", help='stop after so much, as "50GiB"')
+    group.add_argument("--max-duration", metavar="TIME", help='stop after so long, as "4h"')
 
 
 def add_common(parser: Parser) -> None:

@@ -10,6 +10,7 @@ from mirror.cli.arguments import (
     add_common,
     add_limits,
     add_plan_output,
+    add_run_limits,
     add_selection,
     add_wait,
     command,
@@ -46,7 +47,7 @@ def _sync(args: argparse.Namespace) -> ExitCode:
     dry = args.dry_run
     choices, code = choices_of(args, settings)
     with progress_of(args) as progress:
-        session = session_of(args, progress, dry=dry)
+        session = session_of(args, progress, dry=dry, limits=settings.limits)
         stopped = stopped_of(commands.sync(choices, session))
     reports = session.reports
     if dry:
@@ -92,11 +93,11 @@ def _copy(args: argparse.Namespace) -> ExitCode:
     from mirror import commands, render
     from mirror.copying import copy_request
 
-    settings_of(args)
+    settings = settings_of(args)
     request = copy_request(args)
     choice = commands.Chosen(request.profile, request.profile.mirrors)
     with progress_of(args) as progress:
-        session = session_of(args, progress, dry=request.dry, copies=True)
+        session = session_of(args, progress, dry=request.dry, copies=True, limits=settings.limits)
         stopped = stopped_of(commands.sync([choice], session))
     (report,) = session.reports
     if request.dry and report.error is None:
@@ -192,6 +193,7 @@ def _add_copy(commands: Commands) -> None:
         ),
     )
     add_copy_options(parser)
+    add_run_limits(parser.add_argument_group("limits of a run"))
     add_wait(parser)
     add_common(parser)
 

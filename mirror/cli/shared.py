@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from mirror.commands import Chosen
+    from mirror.core.model import Limits
     from mirror.core.report import Report
     from mirror.session import Session
     from mirror.settings import GlobalSettings
@@ -89,6 +90,9 @@ def settings_of(args: argparse.Namespace, *, tells_files: bool = True) -> "Globa
         log_file=args.log_file,
         transfers=getattr(args, "transfers", None),
         min_free=getattr(args, "min_free", None),
+        bandwidth=getattr(args, "bandwidth", None),
+        max_transfer=getattr(args, "max_transfer", None),
+        max_duration=getattr(args, "max_duration", None),
     )
     form = settings.log_format
     json_lines = form == "json" or (form == "auto" and not sys.stderr.isatty())
@@ -105,10 +109,16 @@ def settings_of(args: argparse.Namespace, *, tells_files: bool = True) -> "Globa
 
 
 def session_of(
-    args: argparse.Namespace, progress: "Progress | None", *, dry: bool, copies: bool = False
+    args: argparse.Namespace,
+    progress: "Progress | None",
+    *,
+    dry: bool,
+    copies: bool = False,
+    limits: "Limits | None" = None,
 ) -> "Session":
     """What the mirrors of this command share."""
     from mirror.core.guard import Allowed
+    from mirror.core.model import Limits
     from mirror.destinations.identity import Known
     from mirror.progress import Silent
     from mirror.run import Options
@@ -133,6 +143,7 @@ def session_of(
         options=options,
         known=None if copies else Known(state_directory()),
         progress=progress or Silent(),
+        limits=limits or Limits(),
         allow_unknown_server=args.allow_unknown_server,
     )
 

@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from mirror.core.timetable import Timetable
+
 JsonValue: TypeAlias = (
     "str | int | float | bool | tuple[JsonValue, ...] | dict[str, JsonValue] | None"
 )
@@ -114,6 +116,15 @@ class OnGone(StrEnum):
     DELETE = "delete"
 
 
+class Order(StrEnum):
+    """Which originals are downloaded first."""
+
+    PATH = "path"  # of the file that they will be
+    NEWEST = "newest"  # by the time they were taken
+    OLDEST = "oldest"
+    SMALLEST = "smallest"
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Names or ids of people, albums or tags: any of them, or all of them."""
@@ -165,6 +176,15 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How fast, how much and how long the mirrors of a profile may download; None: no limit."""
+
+    bandwidth: Timetable | None = None
+    max_transfer_bytes: int | None = None
+    max_duration_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
     """Where files are written, and under which policies."""
 
@@ -190,6 +210,7 @@ class Mirror:
     names: NameRules = NameRules.PORTABLE
     live_photos: LivePhotos = LivePhotos.BOTH
     transfers: int = 8  # most originals downloaded at once
+    order: Order = Order.PATH
     destinations: tuple[Destination, ...] = ()
 
 

@@ -1,10 +1,12 @@
-"""Moves in an order in which each target is free when its turn comes."""
+"""What comes first: moves so that each target is free when its turn comes, the rest as asked."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirror.core.allocate import ancestors
 from mirror.core.layout import fold
+from mirror.core.model import Order
 from mirror.core.plan import Action
 
 
@@ -54,3 +56,27 @@ def steps(moves: Sequence[Action], parking: Callable[[Action], str]) -> Iterator
 
 def _final(move: Action, parking: Callable[[Action], str], *, parked: bool) -> Step:
     return Step(move, parking(move) if parked else move.source, move.path)
+
+
+# -- what is to be brought -------------------------------------------------------------------------
+
+
+def queued(
+    actions: Sequence[Action], order: Order, sizes: Mapping[str, int] | None = None
+) -> list[Action]:
+    """In the order that a mirror asks for; `sizes` in bytes, by asset id.
+
+    What has no date, or no size, comes last.
+    """
+    if order is Order.PATH:
+        return list(actions)
+    if order is Order.SMALLEST:
+        known = sizes or {}
+        return sorted(actions, key=lambda action: known.get(action.asset_id, math.inf))
+    sign = -1 if order is Order.NEWEST else 1
+    return sorted(actions, key=lambda action: _taken_s(action, sign))
+
+
+def _taken_s(action: Action, sign: int) -> float:
+    taken_at = action.asset.taken_at if action.asset else None
+    return math.inf if taken_at is None else sign * taken_at.timestamp()

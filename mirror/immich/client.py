@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -32,6 +32,8 @@ from mirror.immich.retry import RetryPolicy
 
 _T = TypeVar("_T")
 
+Pace: TypeAlias = Callable[[int], Awaitable[None]]
+
 KNOWN_MAJORS: Final = (2, 3)
 # Immich closes an idle connection after 5 s (Node's default, 2.0 to 3.1).
 _KEEPALIVE_S: Final = 4.0
@@ -40,6 +42,7 @@ _SPARE_CONNECTIONS: Final = 2
 # Each of these only reads; a POST to any other path cannot be sent.
 _SEARCHES: Final = frozenset({"/search/metadata"})
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_PACED_BYTES: Final = 1 << 16
 _NEVER_MEDIA: Final = ("application/json", "text/html")
 
 
@@ -82,8 +85,12 @@ class Timeouts:
 class Original:
     """An open answer of /assets/{id}/original, headers read, body not yet."""
 
-    def __init__(self, response: aiohttp.ClientResponse, *, asked_offset: int) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, *, asked_offset: int, pace: Pace | None = None
+    ) -> None:
+        self.on_bytes: Callable[[], None] | None = None  # called whenever some came
         self._response = response
+        self._pace = pace
         self.status = response.status
         self.etag = response.headers.get("ETag", "")
         self.content_type = response.content_type
@@ -96,6 +103,8 @@ class Original:
         Raises:
             TransientError: the connection broke.
         """
+        if self._pace is not None:
+            return b"".join([chunk async for chunk in self.chunks(_PACED_BYTES)])
         try:
             return await self._response.read()
         except refusal.BROKEN as error:
@@ -121,6 +130,10 @@ class Original:
             if not part:
                 break
             batch += part
+            if self.on_bytes is not None:
+                self.on_bytes()
+            if self._pace is not None:
+                await self._pace(len(part))
             if len(batch) >= size_bytes:
                 yield bytes(batch)
                 batch.clear()
@@ -144,8 +157,9 @@ class Client:
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         listing_turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        pace: Pace | None = None,
     ) -> None:
-        """`listing_turn` is waited for before each page of a listing."""
+        """`listing_turn` is waited for before each page of a listing, `pace` after what came."""
         self.account = account
         self.retry = retry or RetryPolicy()
         self.server_date: datetime | None = None  # as the last answer told it, aware UTC
@@ -155,6 +169,7 @@ class Client:
         self._allow_unknown_server = allow_unknown_server
         self._timeouts = timeouts or Timeouts()
         self._listing_turn = listing_turn
+        self._pace = pace
         self._base = _candidates(self._server)[0]
         self._version: ServerVersion | None = None
         self._open_session: aiohttp.ClientSession | None = None
@@ -275,7 +290,7 @@ class Client:
         response = await self._send("GET", path, headers=headers)
         try:
             await self._check_original(response)
-            yield Original(response, asked_offset=offset)
+            yield Original(response, asked_offset=offset, pace=self._pace)
         finally:
             # A body not read to its end cannot be reused; one that was is released already.
             response.close()
@@ -338,6 +353,8 @@ class Client:
     ) -> Answer:
         async with await self._send(method, path, params=params, body=body) as response:
             text = await _body(response)
+            if self._pace is not None:
+                await self._pace(response.content_length or len(text))
             if not response.ok:
                 raise await self._refused(response, text, f"{method} {path}")
             date = refusal.server_date(response.headers.get("Date", ""))

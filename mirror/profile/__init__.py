@@ -3,10 +3,10 @@
 Reading one is `mirror.profile.loading`, which needs pydantic; what a profile is needs nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.core.model import Mirror
+from mirror.core.model import Limits, Mirror
 from mirror.secrets import Secret
 
 
@@ -27,3 +27,4 @@ class Profile:
     path: Path
     accounts: dict[str, Account]
     mirrors: tuple[Mirror, ...]  # in the order of the file
+    limits: Limits = field(default_factory=Limits)  # of all its mirrors together

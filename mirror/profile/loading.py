@@ -16,7 +16,7 @@ from typing import Any, Final
 import tomli_w
 from pydantic import BaseModel, ByteSize
 
-from mirror.core.model import Destination, Filter, Limit, Mirror, Owners, Visibility
+from mirror.core.model import Destination, Filter, Limit, Limits, Mirror, Owners, Visibility
 from mirror.errors import Problem, ProfileError
 from mirror.profile import Account, Profile
 from mirror.profile.checks import ALIASES, Raw, faults, near, trust_of
@@ -30,7 +30,7 @@ from mirror.profile.tables import (
     MirrorKeys,
     ProfileTable,
 )
-from mirror.profile.text import as_toml, masked
+from mirror.profile.text import as_toml, limits_as_toml, masked
 
 # A relative path on purpose: a profile that was looked up here keeps it, and may not run commands.
 LOCAL_FOLDER: Final = Path("profiles")
@@ -97,6 +97,7 @@ def load_profile(
     *,
     transfers: int | None = None,
     min_free_bytes: int | None = None,
+    limits: Limits | None = None,
     zone: tzinfo | None = None,
 ) -> Profile:
     """The profile in a file; what is given here stands above what the file says.
@@ -115,7 +116,7 @@ def load_profile(
     if problems or checked is None:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ProfileError(f"{path} has {count}", problems)
-    return _profile(checked, path, transfers, min_free_bytes)
+    return _profile(checked, path, transfers, min_free_bytes, limits or Limits())
 
 
 def _read(path: Path) -> tuple[str, os.stat_result]:
@@ -150,7 +151,11 @@ def _syntax(path: Path, line: str, what: str) -> ProfileError:
 
 
 def _profile(
-    table: ProfileTable, path: Path, transfers: int | None, min_free_bytes: int | None
+    table: ProfileTable,
+    path: Path,
+    transfers: int | None,
+    min_free_bytes: int | None,
+    limits: Limits,
 ) -> Profile:
     min_free = None if min_free_bytes is None else ByteSize(min_free_bytes)
     above = MirrorKeys.model_construct(transfers=transfers, min_free=min_free)
@@ -168,6 +173,16 @@ def _profile(
             _mirror(name, only, mirror.destinations, (above, mirror, table.defaults))
             for name, mirror in table.mirrors.items()
         ),
+        limits=_limits(table, limits),
+    )
+
+
+def _limits(table: ProfileTable, above: Limits) -> Limits:
+    most_bytes, longest_s = above.max_transfer_bytes, above.max_duration_s
+    return Limits(
+        bandwidth=above.bandwidth or table.bandwidth,
+        max_transfer_bytes=table.max_transfer if most_bytes is None else most_bytes,
+        max_duration_s=table.max_duration if longest_s is None else longest_s,
     )
 
 
@@ -253,4 +268,5 @@ def show_profile(profile: Profile) -> str:
     mirrors = {mirror.name: as_toml(mirror) for mirror in profile.mirrors}
     for mirror in mirrors.values():
         del mirror["name"]  # the table's own
-    return tomli_w.dumps({"accounts": accounts, "mirrors": mirrors})
+    top = {**limits_as_toml(profile.limits), "accounts": accounts, "mirrors": mirrors}
+    return tomli_w.dumps(top)

@@ -18,18 +18,20 @@ from pydantic import (
     model_validator,
 )
 
-from mirror.core.model import LivePhotos, NameRules, OnGone, Owners
+from mirror.core.model import LivePhotos, NameRules, OnGone, Order, Owners
 from mirror.profile.values import (
     NAMED,
     After,
     ApiKey,
     Before,
     Days,
+    Duration,
     Folder,
     Mount,
     Name,
     Names,
     OneOrMany,
+    Rate,
     Ratings,
     Search,
     Server,
@@ -171,6 +173,8 @@ class MirrorKeys(DestinationKeys):
     """Which half of live photos: the still, the video, or both."""
     transfers: Annotated[Transfers, Strict()] | None = None
     """Most originals downloaded at once."""
+    order: Order | None = None
+    """Which originals come first: path, newest, oldest or smallest."""
 
 
 class DestinationTable(DestinationKeys):
@@ -200,6 +204,12 @@ class ProfileTable(_Table):
 
     server: Server | None = None
     """The server's URL; "/api" is found by itself."""
+    bandwidth: Rate | None = None
+    """How fast all mirrors together may download, as "10M" or as a timetable of rclone's."""
+    max_transfer: Size | None = None
+    """How much one run may download, such as "50GiB"; the next run goes on."""
+    max_duration: Duration | None = None
+    """How long one run may begin downloads, such as "4h"; the next run goes on."""
     accounts: Annotated[
         dict[Name, AccountTable],
         BeforeValidator(not_empty),

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from mirror.core.model import Choice, Destination, Filter, Limit, Mirror
+from mirror.core.model import Choice, Destination, Filter, Limit, Limits, Mirror
 from mirror.profile.tables import (
     DefaultsTable,
     DestinationTable,
@@ -73,6 +73,24 @@ def _table_as_toml(value: Mirror | Filter | Destination | Limit) -> dict[str, An
         elif item is not None and item not in ((), {}):
             table[field.name] = as_toml(item)
     return table
+
+
+def limits_as_toml(limits: Limits) -> dict[str, str | int]:
+    """The limits of a profile in its words; those that are not set are left out."""
+    told: dict[str, str | int] = {}
+    if limits.bandwidth is not None:
+        told["bandwidth"] = limits.bandwidth.text
+    if limits.max_transfer_bytes is not None:
+        told["max_transfer"] = _size_text(limits.max_transfer_bytes)
+    if limits.max_duration_s is not None:
+        told["max_duration"] = _duration_text(limits.max_duration_s)
+    return told
+
+
+def _duration_text(duration_s: int) -> str:
+    units = (("d", 86_400), ("h", 3600), ("m", 60))
+    exact = (f"{duration_s // size}{unit}" for unit, size in units if duration_s % size == 0)
+    return next(exact, f"{duration_s}s")
 
 
 def _size_text(size_bytes: int) -> str | int:

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from mirror.core.model import AssetType, Choice, JsonValue
+from mirror.core.timetable import Timetable, parse_timetable
 from mirror.secrets import (
     CommandSecret,
     CredentialSecret,
@@ -164,6 +165,26 @@ def _size(value: object) -> object:
     return value
 
 
+def _timetable(value: object) -> Timetable:
+    if not isinstance(value, str):
+        raise ValueError('should be a rate as text, such as "10M", or a timetable')  # noqa: TRY004 (as above)
+    return parse_timetable(value)
+
+
+_LONGEST_S: Final = 366 * 86_400
+_DURATION_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _duration(value: object) -> int:
+    parts = re.findall(r"(\d+)([smhd])", value) if isinstance(value, str) else []
+    if not parts or "".join(map("".join, parts)) != re.sub(r"\s", "", str(value)):
+        raise ValueError('should be a duration, such as "4h", "90m" or "1h30m"')
+    duration_s = sum(int(number) * _DURATION_S[unit] for number, unit in parts)
+    if not 0 < duration_s <= _LONGEST_S:
+        raise ValueError("should be from a second to a year")
+    return duration_s
+
+
 def _server(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("should be a URL, such as https://photos.example.org")  # noqa: TRY004 (as above)
@@ -267,6 +288,14 @@ After = Annotated[datetime, PlainValidator(_end_of_day(end=False)), WithJsonSche
 Before = Annotated[datetime, PlainValidator(_end_of_day(end=True)), WithJsonSchema(_MOMENT)]
 Transfers = Annotated[int, Field(ge=1, le=64)]
 Days = Annotated[StrictInt, Field(ge=1, le=36_500)]
+Rate = Annotated[
+    Timetable, PlainValidator(_timetable), WithJsonSchema({"type": "string", "minLength": 1})
+]
+Duration = Annotated[
+    int,
+    PlainValidator(_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^(\s*\d+[smhd])+\s*$"}),
+]
 Size = Annotated[
     ByteSize,
     BeforeValidator(_size),
