@@ -6,11 +6,13 @@ answer that means something moves its file.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from mirror.core.model import Asset, Destination, Filter, OnGone, Row, Visibility
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Verdict(StrEnum):
@@ -108,16 +110,18 @@ def _of_video(row: Row, told: Mapping[str, Evidence], stills: list[Evidence]) ->
     return min(stills, key=lambda one: _MOST_CAREFUL.index(one.verdict), default=evidence)
 
 
-def left_window(filter_: Filter, asset: Asset, now: datetime) -> bool:
-    """Whether an asset is older than a window of the filter that moves with time.
+def left_window(filter_: Filter, asset: Asset, row: Row, now: datetime) -> bool:
+    """Whether time alone took an asset out of a window of the filter that moves with it.
 
-    `now` is the server's clock.
+    Not another date: when a server redates photos by the hundred, a limit is to notice that. The
+    file has the date that the asset had when it came. `now` is the server's clock.
     """
+    came_as = _EPOCH + timedelta(microseconds=row.mtime_ns // 1000)
     return any(
-        days is not None and moment is not None and moment < now - timedelta(days=days)
-        for days, moment in (
-            (filter_.taken_within_days, asset.taken_at),
-            (filter_.uploaded_within_days, asset.uploaded_at),
+        days is not None and all(moment < now - timedelta(days=days) for moment in moments)
+        for days, moments in (
+            (filter_.taken_within_days, (asset.taken_at or now, came_as)),
+            (filter_.uploaded_within_days, (asset.uploaded_at,)),
         )
     )
 

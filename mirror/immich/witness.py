@@ -6,6 +6,7 @@ access. Hence the canaries: own assets that were listed a moment ago must still 
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
@@ -47,7 +48,10 @@ class Witness:
         sought = [row.asset_id for row in rows]
         sought += [one for one in stills.keys() - set(sought) if self._has_video(one, found)]
         self.short = [one for one in sought if await self._is_selected(found[one])]
-        return with_videos(rows, await self._believed(found))
+        believed = await self._believed(found)
+        for row in rows:
+            believed[row.asset_id] = self._aged(row, believed[row.asset_id])
+        return with_videos(rows, believed)
 
     # -- one by one --------------------------------------------------------------------------------
 
@@ -78,8 +82,13 @@ class Witness:
             return Evidence(Verdict.TRASHED if own else Verdict.UNSHARED, asset)
         if asset.exif is None and needs_exif(self._selection.filter):
             return Evidence(Verdict.UNKNOWN, asset)  # its metadata is not extracted yet
-        aged = left_window(self._selection.filter, asset, self._listing.server_date)
-        return Evidence(Verdict.UNMATCHED, asset, left_window=aged)
+        return Evidence(Verdict.UNMATCHED, asset)
+
+    def _aged(self, row: Row, evidence: Evidence) -> Evidence:
+        if evidence.verdict is not Verdict.UNMATCHED or evidence.asset is None:
+            return evidence
+        filter_, now = self._selection.filter, self._listing.server_date
+        return replace(evidence, left_window=left_window(filter_, evidence.asset, row, now))
 
     def _follows(self, row: Row, found: Mapping[str, Evidence]) -> bool:
         """Whether the row is of a video that is there, and that no listed still has."""

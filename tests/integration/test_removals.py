@@ -311,6 +311,23 @@ async def test_what_a_moving_window_leaves_behind_goes_whatever_its_number(tmp_p
         assert len(files(me.root)) == 5
 
 
+async def test_what_the_server_redates_out_of_a_moving_window_counts_against_the_limit(
+    tmp_path: Path,
+):
+    library = photos(40)
+    yesterday = (library.clock() - DAY).replace(microsecond=0)
+    for asset in library.assets.values():
+        library.redate(asset.id, yesterday)
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        me.mirror = replace(me.mirror, filter=Filter(taken_within_days=10))
+        await me.synced()
+        for asset in list(library.assets.values())[:35]:
+            library.redate(asset.id, NOON)
+        run = await me.run()
+        assert [way for _, way in run.report.holds] == ["--allow-removed 35"]
+        assert len(files(me.root)) == 40
+
+
 async def test_what_comes_into_an_excluded_album_is_unmatched(tmp_path: Path):
     library = photos(4)
     album = library.make_album("Private", [library.named("IMG_0000.jpg").id])
