@@ -91,21 +91,23 @@ class Remover:
         return f"{STATE}/{QUARANTINE}/{self._run_id}/{path}"
 
 
-def due(index: Index, destination: Destination, now: datetime) -> list[Quarantined]:
+def due(
+    index: Index, destination: Destination, now: datetime, *, at_once: bool
+) -> list[Quarantined]:
     """What has waited long enough, by our own record and the server's clock.
 
-    A file's own time says nothing, and a clock that went back makes nothing due.
+    A file's own time says nothing, and a clock that went back makes nothing due. What an earlier
+    run was to delete at once, and did not get to, waits its days like the rest where this run may
+    not delete (`at_once`): it can be the last copy of a photo that is back on the server.
     """
+    waits = timedelta(days=destination.quarantine_days)
     return [
         item
         for item in index.quarantined()
-        if now - item.quarantined_at >= timedelta(days=_days(item, destination))
+        if now - item.quarantined_at
+        >= (waits if item.days is None or not at_once else timedelta(days=item.days))
         and now >= item.quarantined_at
     ]
-
-
-def _days(item: Quarantined, destination: Destination) -> int:
-    return destination.quarantine_days if item.days is None else item.days
 
 
 def purge(folder: OpenDestination, index: Index, items: Sequence[Quarantined]) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 from mirror.budget import Budget, Lane
 from mirror.core.guard import Allowed, Hold, guard
 from mirror.core.layout import compile_layout
-from mirror.core.model import Destination, Mirror, Order
+from mirror.core.model import Destination, Mirror, OnGone, Order
 from mirror.core.plan import Kind, Plan, make_plan
 from mirror.core.report import Outcome, Report
 from mirror.destinations import OpenDestination, Site
@@ -185,11 +185,19 @@ class MirrorRun:
 
     async def _purge(self, folder: OpenDestination, index: Index, hearing: Hearing) -> None:
         """What has waited long enough in quarantine goes, unless something is amiss."""
-        items = due(index, self.destination, hearing.listing.server_date)
+        policies = {self.destination.on_removed, self.destination.on_unmatched}
+        all_is_well = self.report.complete and not self.report.failures
+        items = due(
+            index,
+            self.destination,
+            hearing.listing.server_date,
+            at_once=all_is_well and OnGone.DELETE in policies,
+        )
         if not items or not self.options.removes:
             return
         for doubt in hearing.doubts:
-            reason = f"{doubt.reason}; {len(items)} files would leave quarantine for good"
+            files = "1 file" if len(items) == 1 else f"{len(items)} files"
+            reason = f"{doubt.reason}; {files} would leave quarantine for good"
             self._hold(doubt.what, len(items), reason, doubt.way_through)
         if not hearing.doubts:
             self.report.purged = await in_thread(purge, folder, index, items)

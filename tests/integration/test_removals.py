@@ -100,7 +100,7 @@ async def test_what_is_due_waits_while_the_clocks_differ(tmp_path: Path):
         me.library.jump(40 * DAY)
         run = await me.run()
         assert run.report.exit_code is ExitCode.HELD, describe(run)
-        assert "1 files would leave quarantine" in run.report.holds[0][0]
+        assert "1 file would leave quarantine" in run.report.holds[0][0]
         assert len(moved_aside(me.root)) == 1
 
 
@@ -129,6 +129,45 @@ async def test_a_file_that_was_adopted_by_its_size_alone_is_never_deleted_at_onc
         run = await me.synced()
         assert counts(run) == {"unchanged": 1, "removed": 1}
         assert [path.read_bytes() for path in moved_aside(me.root)] == [content("mine")]
+
+
+async def cut_before_the_purge(me: Mirrored) -> None:
+    """What a run leaves that was to delete a photo, and was killed when its file had moved."""
+    await me.synced()
+    photo = me.library.named("IMG_0001.jpg").id
+    with Index(me.root / ".mirror/index.sqlite3") as index:
+        row = index.rows([photo])[photo]
+    trash(me.library, "IMG_0001.jpg")
+    await me.synced()
+    with Index(me.root / ".mirror/index.sqlite3") as index:
+        index.finish([row])
+        for item in list(index.quarantined()):
+            index.add_quarantined(replace(item, days=0))
+
+
+async def test_the_last_copy_of_a_photo_that_is_back_and_cannot_be_fetched_is_not_deleted(
+    tmp_path: Path,
+):
+    async with mirrored(tmp_path, photos(3), destination=QUARANTINE) as me:
+        await cut_before_the_purge(me)
+        photo = me.library.named("IMG_0001.jpg").id
+        me.library.restore(photo)
+        me.sandbox.faults.lost_files = {photo}
+        me.destination = DELETE
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.PARTIAL, describe(run)
+        assert [path.read_bytes() for path in moved_aside(me.root)] == [content(1)]
+
+
+@pytest.mark.parametrize(("policies", "left"), [(QUARANTINE, 1), (DELETE, 0)])
+async def test_what_a_cut_run_was_to_delete_goes_only_while_something_is_to_be_deleted(
+    tmp_path: Path, policies: dict[str, object], left: int
+):
+    async with mirrored(tmp_path, photos(3), destination=QUARANTINE) as me:
+        await cut_before_the_purge(me)
+        me.destination = policies
+        await me.synced()
+        assert len(moved_aside(me.root)) == left
 
 
 # -- how it comes back -----------------------------------------------------------------------------
