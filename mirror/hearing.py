@@ -72,6 +72,9 @@ class Hearing:
             row.asset_id: judge(row, self._told[row.asset_id], self.destination)
             for row in self._rows
         }
+        why = self._why_it_went_back()
+        if why and not self.allowed.restored_server:
+            self._note(_WENT_BACK, why)  # before anything is done that would hide it
 
     def _as_seen(self, row: Row) -> Row:
         evidence = self._told.get(row.asset_id)

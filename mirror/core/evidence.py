@@ -208,13 +208,14 @@ def went_back(
         if newest is not None
         and told[row.asset_id].verdict is Verdict.GONE
         and row.seen_trashed_at is None
+        and row.reason != Verdict.GONE.value  # it was said, and answered, in an earlier run
         and row.uploaded_at is not None
         and row.uploaded_at > newest.uploaded_at
     ]
     if younger and newest is not None:
+        are = "1 asset is" if len(younger) == 1 else f"{len(younger)} assets are"
         return (
-            f"{len(younger)} assets are gone that were uploaded after"
-            f" {newest.uploaded_at:%F %T}, when the newest one listed was"
+            f"{are} gone that came after {newest.uploaded_at:%F %T}, when the newest one listed was"
         )
     return ""
 

@@ -400,6 +400,22 @@ async def test_a_favourite_of_today_that_a_restored_server_forgot_is_not_deleted
         assert files(me.root).items() >= before.items()
 
 
+async def test_a_server_is_accepted_once_and_not_every_night(tmp_path: Path):
+    library = album(4)
+    keeps = DELETE | {"on_removed": OnGone.KEEP}
+    async with mirrored(tmp_path, library, destination=keeps) as me:
+        await me.synced()
+        lock_newest(me)
+        library.archive(library.named("IMG_0001.jpg").id)
+        for _ in range(2):
+            run = await me.run()
+            assert [way for _, way in run.report.holds] == ["--accept-restored-server"]
+        await me.synced(allowed=Allowed(restored_server=True))
+        library.archive(library.named("IMG_0002.jpg").id)
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 1, "removed": 1}
+
+
 # -- lost files ------------------------------------------------------------------------------------
 
 
