@@ -21,6 +21,9 @@ from mirror.immich.listing import Listing, Selection
 from mirror.immich.walk import Walk
 
 _MANY: Final = 50  # above, candidates are sought in whole listings before they are asked for singly
+# Each was tried again for up to a minute: thousands of them would take days.
+_FAILURES_IN_A_ROW: Final = 3
+_TOO_MANY: Final = HTTPStatus.TOO_MANY_REQUESTS
 _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_ACCESS: Final = "Not found or no asset.read access"
 
@@ -33,6 +36,7 @@ class Witness:
         self._selection = selection
         self._listing = listing
         self._queries = queries(selection.filter, now=listing.server_date)
+        self._failures = 0  # of the server, in a row
         self.short: list[str] = []  # candidates that the filter selects after all
 
     async def testify(self, rows: Sequence[Row]) -> dict[str, Evidence]:
@@ -62,9 +66,14 @@ class Witness:
                 found[asset_id] = await self._ask(asset_id, owner_id)
 
     async def _ask(self, asset_id: str, owner_id: str) -> Evidence:
+        if self._failures >= _FAILURES_IN_A_ROW:
+            return Evidence(Verdict.UNKNOWN)
+        failures, self._failures = self._failures, 0
         try:
             answer = await self._client.get(f"/assets/{asset_id}")
         except RequestError as error:
+            if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status == _TOO_MANY:
+                self._failures = failures + 1
             if error.status != HTTPStatus.BAD_REQUEST or _NO_ACCESS not in error.why:
                 return Evidence(Verdict.UNKNOWN)
             own = owner_id == self._selection.user_id

@@ -15,7 +15,7 @@ from mirror.errors import ExitCode
 from mirror.index import Index, Quarantined
 from mirror.run import MirrorRun
 from mirror.sandbox import Library
-from mirror.sandbox.faults import Answered, Happens
+from mirror.sandbox.faults import Answered, Happens, bad_gateway
 from tests.integration.mirroring import (
     NOON,
     Mirrored,
@@ -442,6 +442,20 @@ async def test_many_candidates_are_sought_in_the_trash_and_not_one_by_one(tmp_pa
         assert len(me.sandbox.requests) < 30
         assert len(moved_aside(me.root)) == 60
         await me.assert_settled()
+
+
+async def test_a_server_that_only_fails_is_not_asked_for_every_candidate(tmp_path: Path):
+    library = photos(30)
+    async with mirrored(tmp_path, library, destination=DELETE) as me:
+        await me.synced()
+        library.delete(*list(library.assets)[:20])
+        gone = me.sandbox.faults.add(bad_gateway(), method="GET", path="/api/assets/*")
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 10, "retained": 20}
+        assert gone.met == 3 * me.retry.attempts
+        me.sandbox.faults.clear()
+        run = await me.run(allowed=Allowed(removed=20, restored_server=True))
+        assert counts(run) == {"unchanged": 10, "removed": 20}
 
 
 # -- while something else goes wrong ---------------------------------------------------------------
