@@ -361,15 +361,16 @@ async def _remove(actions: Sequence[Action], work: Work) -> None:
         work,
     )
     leaving = [action for action in actions if action.asset_id in still]
-    for action, error in await in_thread(_removed, leaving, work):
+    await in_thread(_removed, leaving, work)
+
+
+def _removed(actions: Sequence[Action], work: Work) -> None:
+    """Told as they go: what left before something stopped the rest is in the log."""
+    for action, error in work.remover.remove(actions):
         if error is None:
             _done(action, work)
         else:
             _fail(action, error, work)
-
-
-def _removed(actions: Sequence[Action], work: Work) -> list[tuple[Action, ConflictError | None]]:
-    return list(work.remover.remove(actions))
 
 
 def _postpone(actions: Sequence[Action], reason: str, work: Work) -> None:

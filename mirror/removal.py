@@ -12,7 +12,7 @@ from mirror.core.batches import batches
 from mirror.core.model import Destination, EntryKind, OnGone, Row
 from mirror.core.plan import Action
 from mirror.destinations import QUARANTINE, STATE, OpenDestination, concerns_path, unwritable
-from mirror.errors import ConflictError
+from mirror.errors import ConflictError, DestinationError
 from mirror.events import Event, emit
 from mirror.index import Index, Quarantined
 
@@ -42,11 +42,28 @@ class Remover:
             with self._index.transaction():
                 for action in intact:
                     self._index.add_quarantined(self._record(action))
-            moved = [action for action in intact if self._set_aside(_row(action))]
-            self._folder.make_durable()
-            self._index.forget([action.asset_id for action in moved])
             for action in batch:
-                yield action, None if action in moved else _changed(action)
+                if action not in intact:
+                    yield action, _changed(action)
+            yield from self._set_aside(intact)
+
+    def _set_aside(
+        self, actions: Sequence[Action]
+    ) -> Iterator[tuple[Action, ConflictError | None]]:
+        """Move what is recorded; also when one stops all, those before it are told as moved."""
+        done: list[tuple[Action, ConflictError | None]] = []
+        broken: DestinationError | None = None
+        for action in actions:
+            try:
+                done.append((action, self._move(action)))
+            except DestinationError as error:
+                broken = error
+                break
+        self._folder.make_durable()
+        self._index.forget([action.asset_id for action, refused in done if refused is None])
+        yield from done
+        if broken is not None:
+            raise broken
 
     def _is_intact(self, action: Action) -> bool:
         """Whether the file still is what the plan was made for; what is deleted is hashed again."""
@@ -76,16 +93,18 @@ class Remover:
             days=0 if _deletes(action) else None,
         )
 
-    def _set_aside(self, row: Row) -> bool:
+    def _move(self, action: Action) -> ConflictError | None:
+        """To quarantine; or why that cannot be."""
+        path = _row(action).path
         try:
-            self._folder.move(row.path, self._aside(row.path))
+            self._folder.move(path, self._aside(path))
         except OSError as error:
             if not concerns_path(error):
-                raise unwritable(self._folder.where(row.path), error) from error
-            self._index.drop_quarantined(self._aside(row.path))
-            return False
-        self._folder.drop_empty_folders(row.path)
-        return True
+                raise unwritable(self._folder.where(path), error) from error
+            self._index.drop_quarantined(self._aside(path))
+            return _refused(action, error)
+        self._folder.drop_empty_folders(path)
+        return None
 
     def _aside(self, path: str) -> str:
         return f"{STATE}/{QUARANTINE}/{self._run_id}/{path}"
@@ -151,6 +170,14 @@ def _row(action: Action) -> Row:
 def _changed(action: Action) -> ConflictError:
     return ConflictError(
         f"{action.path}: stays for now",
-        why="it changed, or its place in quarantine is taken",
+        why="it changed since the run began",
         hint="run again",
+    )
+
+
+def _refused(action: Action, error: OSError) -> ConflictError:
+    return ConflictError(
+        f"{action.path}: cannot be moved to quarantine",
+        why=error.strerror or str(error),
+        hint=f"run again; {STATE}/{QUARANTINE} must be a folder on the destination's own disk",
     )

@@ -1,5 +1,7 @@
 """What leaves, on which evidence, how long it waits, and how it comes back."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,6 +13,7 @@ import pytest
 from mirror.core.evidence import Verdict
 from mirror.core.guard import Allowed
 from mirror.core.model import Choice, Filter, LivePhotos, OnGone
+from mirror.destinations.folder import Folder
 from mirror.errors import ExitCode
 from mirror.index import Index, Quarantined
 from mirror.run import MirrorRun
@@ -516,6 +519,45 @@ async def test_a_file_that_was_edited_meanwhile_stays(tmp_path: Path):
         assert counts(run)["disowned"] == 1
         assert edited.read_bytes() == b"mine"
         await me.assert_settled()
+
+
+async def test_a_quarantine_that_is_no_folder_of_ours_is_named(tmp_path: Path):
+    async with mirrored(tmp_path, photos(3), destination=DELETE) as me:
+        await me.synced()
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (me.root / ".mirror/quarantine").symlink_to(elsewhere)
+        trash(me.library, "IMG_0001.jpg")
+        run = await me.run()
+        (failed,) = run.report.failures
+        assert "cannot be moved to quarantine" in failed.error.what
+        assert (me.root / "2020/06/15/IMG_0001.jpg").read_bytes() == content(1)
+        assert in_quarantine(me) == []
+        assert list(elsewhere.iterdir()) == []
+
+
+async def test_what_left_before_the_disk_broke_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    library = photos(3)
+    async with mirrored(tmp_path, library, destination=QUARANTINE) as me:
+        await me.synced()
+        trash(library, "IMG_0000.jpg", "IMG_0001.jpg")
+        move = Folder.move
+
+        def breaks(folder: Folder, source: str, path: str) -> None:
+            if source.endswith("IMG_0001.jpg"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            move(folder, source, path)
+
+        monkeypatch.setattr(Folder, "move", breaks)
+        run = await me.run()
+        assert run.report.exit_code is ExitCode.DESTINATION, describe(run)
+        assert counts(run) == {"unchanged": 1, "removed": 1}
+        monkeypatch.undo()
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 1, "removed": 1}
+        assert len(in_quarantine(me)) == len(moved_aside(me.root)) == 2
 
 
 # -- a plan ----------------------------------------------------------------------------------------
