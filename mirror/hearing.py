@@ -107,7 +107,12 @@ class Hearing:
         }
 
     async def _ask(self, rows: Sequence[Row]) -> dict[str, Evidence]:
-        witness = Witness(self.client, self.selected.selection, self.listing)
+        witness = Witness(
+            self.client,
+            self.selected.selection,
+            self.listing,
+            keeps_unmatched=self.destination.on_unmatched is OnGone.KEEP,
+        )
         told = await witness.testify(rows)
         self.short = witness.short
         self._asked_at = self.clock()

@@ -31,8 +31,12 @@ _NO_ACCESS: Final = "Not found or no asset.read access"
 class Witness:
     """Asks about candidates on behalf of one listing that was complete."""
 
-    def __init__(self, client: Client, selection: Selection, listing: Listing) -> None:
+    def __init__(
+        self, client: Client, selection: Selection, listing: Listing, *, keeps_unmatched: bool
+    ) -> None:
+        """`keeps_unmatched`: what is there and does not match stays in any case."""
         self._client = client
+        self._keeps_unmatched = keeps_unmatched
         self._selection = selection
         self._listing = listing
         self._queries = queries(selection.filter, now=listing.server_date)
@@ -122,12 +126,14 @@ class Witness:
             return False
         if _is_hidden(evidence) and asset.id in self._listing.awaited:
             return True
+        # A question for each photo that stays, every night, would tell nothing that matters.
+        asks = not (self._keeps_unmatched and evidence.verdict is Verdict.UNMATCHED)
         for query in self._queries:
-            if await self._selects(query, asset):
+            if await self._selects(query, asset, asks=asks):
                 return True
         return False
 
-    async def _selects(self, query: Query, asset: Asset) -> bool:
+    async def _selects(self, query: Query, asset: Asset, *, asks: bool) -> bool:
         own = asset.owner_id == self._selection.user_id
         if not own and self._selection.filter.owners is Owners.ME:
             return False
@@ -135,6 +141,8 @@ class Witness:
             return False
         if own and is_shown(query):  # whether others' are listed depends on how they share
             return True
+        if not asks:
+            return False
         answer = await self._client.search({**query.body(), "id": asset.id, "size": 1})
         return bool(wire.rows(answer.json, "assets", "items"))
 

@@ -447,6 +447,22 @@ async def test_many_candidates_are_sought_in_the_trash_and_not_one_by_one(tmp_pa
         await me.assert_settled()
 
 
+async def test_many_that_left_an_album_and_stay_are_not_asked_about_one_by_one(tmp_path: Path):
+    library = photos(80)
+    ids = list(library.assets)
+    album = library.make_album("Trip", ids)
+    policies = DELETE | {"on_unmatched": OnGone.KEEP}
+    async with mirrored(tmp_path, library, destination=policies) as me:
+        me.mirror = replace(me.mirror, filter=Filter(albums=Choice((album.id,))))
+        await me.synced()
+        library.remove_from_album(album.id, *ids[:60])
+        await me.synced()
+        me.sandbox.requests.clear()
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 20}
+        assert len(me.sandbox.requests) < 30
+
+
 async def test_a_server_that_only_fails_is_not_asked_for_every_candidate(tmp_path: Path):
     library = photos(30)
     async with mirrored(tmp_path, library, destination=DELETE) as me:
