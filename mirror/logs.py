@@ -4,9 +4,10 @@ import io
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -18,6 +19,8 @@ from mirror.events import SCHEMA_VERSION
 _ENCODER: Final = json.JSONEncoder(default=str)
 # A person reads these again, and better, when the command ends.
 _SUMMARISED: Final = frozenset({"mirror.end", "asset.failed", "plan.held", "listing.incomplete"})
+_MILESTONES: Final = frozenset({"run.start", "run.end", "mirror.start", "mirror.end"})
+_TAIL_LINES: Final = 100
 _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -39,9 +42,18 @@ class _Lines:
 class _Form:
     json_lines: bool = False
     file: "LogFile | None" = None
+    tail: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
 
 _form = _Form()
+
+
+def tail(profile: str) -> list[str]:
+    """The last lines that matter to whoever gets an alarm: of this profile, or of the whole run.
+
+    Kept are warnings, errors, and how runs and mirrors began and ended, not every file.
+    """
+    return [line for of, line in _form.tail if of in ("", profile)]
 
 
 def are_json() -> bool:
@@ -117,6 +129,7 @@ def configure(
         line = _ENCODER.encode(event)
         if file is not None:
             file.write(line)
+        _keep(event)
         told = summary and not json_lines and event["event"] in _SUMMARISED
         if told or _LEVELS[event["level"]] < _LEVELS[level]:
             raise structlog.DropEvent
@@ -136,6 +149,15 @@ def configure(
     )
 
 
+def _keep(event: Mapping[str, Any]) -> None:
+    if _LEVELS[event["level"]] < _LEVELS["warning"] and event["event"] not in _MILESTONES:
+        return
+    whose = "".join(f" {event[name]}" for name in ("mirror", "destination") if name in event)
+    code = f" exit code {event['exit_code']}" if "exit_code" in event else ""
+    line = f"{event['ts']} {event['level']}{printable(whose)} {_words(event)}{code}"
+    _form.tail.append((str(event.get("profile", "")), line))
+
+
 def _in_order(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """When, how grave and what first, for whoever reads the raw lines."""
     first = {"ts": event.pop("ts"), "level": event.pop("level"), "event": event.pop("event")}
@@ -143,13 +165,18 @@ def _in_order(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 
 def _sentence(event: Mapping[str, Any]) -> str:
-    """A line for a person: the path first, then what is said of it."""
+    """A line for a person."""
+    sign = {"warning": "warning: ", "error": "error: "}.get(str(event["level"]), "")
+    return f"{sign}{_words(event)}"
+
+
+def _words(event: Mapping[str, Any]) -> str:
+    """The name of an event, and what is said of it: the path first."""
     known = ("path", "from_path", "reason", "error.message", "error.hint", "way_through")
     told = [printable(str(event[name])) for name in known if event.get(name)]
     if "wait_s" in event:
         told.append(f"again in {event['wait_s']} s")
-    sign = {"warning": "warning: ", "error": "error: "}.get(str(event["level"]), "")
-    return f"{sign}{event['event']}: {' | '.join(told)}" if told else f"{sign}{event['event']}"
+    return f"{event['event']}: {' | '.join(told)}" if told else str(event["event"])
 
 
 def printable(text: str) -> str:

@@ -28,3 +28,5 @@ class Profile:
     accounts: dict[str, Account]
     mirrors: tuple[Mirror, ...]  # in the order of the file
     limits: Limits = field(default_factory=Limits)  # of all its mirrors together
+    metrics: Path | None = None  # where Prometheus' node_exporter looks
+    ping: Secret | None = None  # the address of a dead man's switch

@@ -41,6 +41,7 @@ class Trust:
 def faults(raw: Raw, trust: Trust) -> Iterator[Fault]:
     """Every fault of the document, in no order; wrong types are passed over."""
     yield from _accounts(raw, trust)
+    yield from _command(("ping",), raw.get("ping"), trust)
     yield from _account_names(raw)
     yield from _layouts(raw)
     yield from _destinations(raw)
@@ -72,8 +73,12 @@ def _accounts(raw: Raw, trust: Trust) -> Iterator[Fault]:
                 "a literal key is refused in a file that others can read",
                 "chmod 600, or use { file = … }",
             )
-        if isinstance(key, dict) and "command" in key and not trust.may_run_commands:
-            yield Fault((*loc, "api_key", "command"), "is refused", trust.why_no_commands)
+        yield from _command((*loc, "api_key"), key, trust)
+
+
+def _command(loc: Loc, secret: object, trust: Trust) -> Iterator[Fault]:
+    if "command" in _table(secret) and not trust.may_run_commands:
+        yield Fault((*loc, "command"), "is refused", trust.why_no_commands)
 
 
 def _account_names(raw: Raw) -> Iterator[Fault]:

@@ -31,6 +31,7 @@ from mirror.profile.tables import (
     ProfileTable,
 )
 from mirror.profile.text import as_toml, limits_as_toml, masked
+from mirror.secrets import MASK
 
 # A relative path on purpose: a profile that was looked up here keeps it, and may not run commands.
 LOCAL_FOLDER: Final = Path("profiles")
@@ -174,6 +175,8 @@ def _profile(
             for name, mirror in table.mirrors.items()
         ),
         limits=_limits(table, limits),
+        metrics=Path(table.metrics) if table.metrics else None,
+        ping=table.ping,
     )
 
 
@@ -268,5 +271,15 @@ def show_profile(profile: Profile) -> str:
     mirrors = {mirror.name: as_toml(mirror) for mirror in profile.mirrors}
     for mirror in mirrors.values():
         del mirror["name"]  # the table's own
-    top = {**limits_as_toml(profile.limits), "accounts": accounts, "mirrors": mirrors}
+    limits = limits_as_toml(profile.limits)
+    top = {**_watchers(profile), **limits, "accounts": accounts, "mirrors": mirrors}
     return tomli_w.dumps(top)
+
+
+def _watchers(profile: Profile) -> dict[str, object]:
+    told: dict[str, object] = {}
+    if profile.metrics is not None:
+        told["metrics"] = str(profile.metrics)
+    if profile.ping is not None:
+        told["ping"] = masked(profile.ping, mask=f"https://{MASK}")
+    return told

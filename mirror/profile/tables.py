@@ -27,10 +27,12 @@ from mirror.profile.values import (
     Days,
     Duration,
     Folder,
+    MetricsFile,
     Mount,
     Name,
     Names,
     OneOrMany,
+    Ping,
     Rate,
     Ratings,
     Search,
@@ -204,6 +206,10 @@ class ProfileTable(_Table):
 
     server: Server | None = None
     """The server's URL; "/api" is found by itself."""
+    metrics: MetricsFile | None = None
+    """A file ending in .prom for Prometheus' node_exporter, written after every run."""
+    ping: Ping | None = None
+    """The URL of a dead man's switch, such as healthchecks.io's; or where it is read from."""
     bandwidth: Rate | None = None
     """How fast all mirrors together may download, as "10M" or as a timetable of rclone's."""
     max_transfer: Size | None = None

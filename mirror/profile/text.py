@@ -30,11 +30,11 @@ from mirror.secrets import (
 # -- values ----------------------------------------------------------------------------------------
 
 
-def masked(secret: Secret) -> object:
+def masked(secret: Secret, *, mask: str = MASK) -> object:
     """A source in the words of a profile, without what may be secret."""
     match secret:
         case LiteralSecret():
-            return MASK
+            return mask
         case CredentialSecret(name):
             return {"credential": name}
         case FileSecret(path):

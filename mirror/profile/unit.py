@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from mirror.errors import ProfileError
 from mirror.profile import Profile
-from mirror.secrets import CommandSecret, CredentialSecret, FileSecret
+from mirror.secrets import CommandSecret, CredentialSecret, FileSecret, Secret
 
 # What ProtectHome= hides; a bind mount brings a part of it back.
 _HOMES = ("/home", "/root", "/run/user")
@@ -41,19 +41,21 @@ def drop_in(profile: Profile) -> str:
 
 
 def _service(profile: Profile) -> Iterator[str]:
-    destinations = _destinations(profile)
+    written = list(dict.fromkeys([*_destinations(profile), *_metrics_folder(profile)]))
     files = _key_files(profile)
-    if any(map(_is_home, [*destinations, *files])):
+    if any(map(_is_home, [*written, *files])):
         yield "ProtectHome=tmpfs"
     # "-": where the disk is not mounted, the program says so better than the service manager.
-    yield from _each("ReadWritePaths", destinations, "-")
-    yield from _each("BindPaths", filter(_is_home, destinations), "-")
+    yield from _each("ReadWritePaths", written, "-")
+    yield from _each("BindPaths", filter(_is_home, written), "-")
     yield from _each("BindReadOnlyPaths", filter(_is_home, files), "-")
     for credential in _credentials(profile):
         yield f"LoadCredential={_quoted(f'{credential}:{CREDENTIALS / credential}')}"
     for account in profile.accounts.values():
         if isinstance(account.api_key, CommandSecret):
             yield f"# The key of account {account.name} comes from a command: can the unit run it?"
+    if isinstance(profile.ping, CommandSecret):
+        yield "# The address of the ping comes from a command: can the unit run it?"
 
 
 def _destinations(profile: Profile) -> list[str]:
@@ -61,14 +63,23 @@ def _destinations(profile: Profile) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _key_files(profile: Profile) -> list[str]:
+def _metrics_folder(profile: Profile) -> list[str]:
+    return [str(profile.metrics.parent)] if profile.metrics else []  # a file is renamed there
+
+
+def _secrets(profile: Profile) -> list[Secret]:
     keys = [account.api_key for account in profile.accounts.values()]
-    return list(dict.fromkeys(key.path for key in keys if isinstance(key, FileSecret)))
+    return [*keys, profile.ping] if profile.ping else keys
+
+
+def _key_files(profile: Profile) -> list[str]:
+    return list(dict.fromkeys(key.path for key in _secrets(profile) if isinstance(key, FileSecret)))
 
 
 def _credentials(profile: Profile) -> list[str]:
-    keys = [account.api_key for account in profile.accounts.values()]
-    return list(dict.fromkeys(key.name for key in keys if isinstance(key, CredentialSecret)))
+    return list(
+        dict.fromkeys(key.name for key in _secrets(profile) if isinstance(key, CredentialSecret))
+    )
 
 
 def _is_home(path: str) -> bool:

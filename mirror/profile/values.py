@@ -235,6 +235,29 @@ def _mount(value: object) -> bool | str:
     return absolute_path(value)
 
 
+def _metrics_file(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("should be the path of a file")  # noqa: TRY004 (as above)
+    path = absolute_path(value)
+    if not path.endswith(".prom"):
+        raise ValueError("should end in .prom: node_exporter passes over all other files")
+    return path
+
+
+def _ping(value: object) -> Secret:
+    """Never quotes what was written: whoever has the URL can say that all is well."""
+    if isinstance(value, str):
+        try:
+            url = urlsplit(value)
+            known = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            known = False
+        if not known or any(c.isspace() or not c.isascii() for c in value):
+            raise ValueError("should be an http or https URL, such as https://hc-ping.com/<uuid>")
+        return LiteralSecret(value)
+    return _secret(value)
+
+
 _KEY_FORMS: Final = "{ credential = … }, { file = … }, { env = … } or { command = [ … ] }"
 
 
@@ -319,20 +342,26 @@ Mount = Annotated[
     PlainValidator(_mount),
     WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string", "pattern": "^(/|~/|~$)"}]}),
 ]
+_SOURCES: Final = [
+    _only("credential", _STRING),
+    _only("file", {"type": "string", "pattern": "^(/|~/)"}),
+    _only("env", _STRING),
+    _only("command", _STRINGS),
+]
 ApiKey = Annotated[
     Secret,
     PlainValidator(_secret),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                _STRING,
-                _only("credential", _STRING),
-                _only("file", {"type": "string", "pattern": "^(/|~/)"}),
-                _only("env", _STRING),
-                _only("command", _STRINGS),
-            ]
-        }
-    ),
+    WithJsonSchema({"anyOf": [_STRING, *_SOURCES]}),
+]
+Ping = Annotated[
+    Secret,
+    PlainValidator(_ping),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": "^https?://"}, *_SOURCES]}),
+]
+MetricsFile = Annotated[
+    str,
+    PlainValidator(_metrics_file),
+    WithJsonSchema({"type": "string", "pattern": r"^(/|~/).*\.prom$"}),
 ]
 Search = Annotated[
     dict[str, Any],  # of JsonValue, which recurs without a name
