@@ -285,7 +285,8 @@ class _Maker:
         kind = self._choice(kinds)
         content = self._choice(_CONTENTS) if kind is EntryKind.FILE else b""
         with suppress(RefusedError):
-            world.tree.put(path, Node(kind, content))
+            # Not the time of any row: size and time together are what a run believes.
+            world.tree.put(path, Node(kind, content, mtime_ns=THEIRS_NS + 1))
 
 
 # -- names by the thousand -------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import stat as stat_module
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
@@ -36,7 +37,7 @@ from mirror.threads import check_stopping
 _MOST_HELD: Final = 64  # folders open at once
 _CHUNK_BYTES: Final = 1 << 20
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST_NS: Final = 2**63 - 1
 _RENAME_NOREPLACE: Final = 1  # linux/fs.h
 _FICLONE: Final = 0x40049409  # linux/fs.h
@@ -189,10 +190,8 @@ class Folder:
             OSError: it is not there, or not a file that can be read.
             InterruptedRunError: the run is to stop.
         """
-        with self._parent(path) as parent:
-            descriptor = os.open(_name(path), _READ_FLAGS, dir_fd=parent)
         digest = _sha1()
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        with self._opened(path) as file:
             while piece := file.read(_CHUNK_BYTES):
                 check_stopping()
                 digest.update(piece)
@@ -300,9 +299,7 @@ class Folder:
 
     def clone(self, source: str, name: str, mtime_ns: int) -> tuple[Written, bytes]:
         """Copy a file into a partial one, by reference where possible; its SHA-1 as read back."""
-        with self._parent(source) as parent:
-            reading = os.open(_name(source), _READ_FLAGS, dir_fd=parent)
-        with os.fdopen(reading, "rb", buffering=0) as file, closing(self.open_partial(name)) as new:
+        with self._opened(source) as file, closing(self.open_partial(name)) as new:
             new.restart()
             if new.take(file):
                 new.seek_end()
@@ -346,12 +343,10 @@ class Folder:
     def read_state(self, name: str) -> bytes | None:
         """One of our own small files; None when it is not there."""
         try:
-            with self._parent(f"{STATE}/x") as state:
-                descriptor = os.open(name, _READ_FLAGS, dir_fd=state)
+            with self._opened(f"{STATE}/{name}") as file:
+                return file.read()
         except FileNotFoundError:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read()
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold it against other runs while the block runs.
@@ -381,6 +376,20 @@ class Folder:
                 os.close(descriptor)
 
     # -- inside ------------------------------------------------------------------------------------
+
+    def _opened(self, path: str) -> FileIO:
+        """A file for reading; a pipe is not waited for."""
+        with self._parent(path) as parent:
+
+            def opener(name: str, _flags: int) -> int:
+                return os.open(name, _READ_FLAGS, dir_fd=parent)
+
+            # Not by a descriptor: of what turns out to be a folder, nobody would close it.
+            file = FileIO(_name(path), opener=opener)
+        if stat_module.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+        raise OSError(errno.EINVAL, "is not a file", path)
 
     @contextmanager
     def _parent(self, path: str, *, create: bool = False) -> Iterator[int]:

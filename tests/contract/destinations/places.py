@@ -1,0 +1,163 @@
+"""Every kind of destination, and the hands of another program that change things there."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from mirror.destinations import OpenDestination
+from mirror.destinations.folder import Folder
+from mirror.destinations.memory import MemoryDestination
+from mirror.destinations.volume import Traits, Volume
+
+SECOND_NS = 10**9
+DOS_NS = (315_532_800 * SECOND_NS, 4_354_819_199 * SECOND_NS)  # 1980 to 2107
+
+POOR = {
+    "no hard links": Traits(has_hard_links=False, has_noreplace=False),
+    "no renameat2": Traits(has_noreplace=False),
+    "folded case": Traits(folds_case=True),
+    "decomposed names": Traits(decomposes=True, folds_case=True),
+    "2-second times": Traits(mtime_step_ns=2 * SECOND_NS, mtime_range_ns=DOS_NS),
+    "times rounded late": Traits(
+        mtime_step_ns=2 * SECOND_NS, mtime_range_ns=DOS_NS, rounds_late=True
+    ),
+    "no folder fsync": Traits(has_folder_sync=False),
+    "no flock": Traits(has_flock=False),
+    "all of it": Traits(
+        folds_case=True,
+        decomposes=True,
+        refuses='\\:*?"<>|',
+        has_hard_links=False,
+        has_noreplace=False,
+        has_folder_sync=False,
+        has_flock=False,
+        mtime_step_ns=2 * SECOND_NS,
+        mtime_range_ns=DOS_NS,
+        rounds_late=True,
+    ),
+}
+
+# How a file system is made in a file, what mounts it, and the package that has both.
+REAL = {
+    "ext4": (["mkfs.ext4", "-q"], ["mount"], "e2fsprogs"),
+    "exfat": (["mkfs.exfat"], ["mount.exfat-fuse"], "exfatprogs and exfat-fuse"),
+    "ntfs": (["mkfs.ntfs", "-q", "-F", "-f"], ["lowntfs-3g", "-o", "ignore_case"], "ntfs-3g"),
+}
+_SIZE_BYTES = 24 << 20
+
+
+class Hands(Protocol):
+    """Another program."""
+
+    def put(self, path: str, data: bytes = b"x", mtime_ns: int | None = None) -> None: ...
+
+    def get(self, path: str) -> bytes: ...
+
+    def make_folder(self, path: str) -> None: ...
+
+    def link(self, path: str, target: str) -> None: ...
+
+    def link_hard(self, path: str, other: str) -> None: ...
+
+    def paths(self) -> set[str]:
+        """Of all files but our own."""
+
+
+class FolderHands:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, path: str, data: bytes = b"x", mtime_ns: int | None = None) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        if mtime_ns is not None:
+            os.utime(file, ns=(mtime_ns, mtime_ns))
+
+    def get(self, path: str) -> bytes:
+        return (self.root / path).read_bytes()
+
+    def make_folder(self, path: str) -> None:
+        (self.root / path).mkdir(parents=True)
+
+    def link(self, path: str, target: str) -> None:
+        (self.root / path).symlink_to(target)
+
+    def link_hard(self, path: str, other: str) -> None:
+        (self.root / other).hardlink_to(self.root / path)
+
+    def paths(self) -> set[str]:
+        files = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+        return {str(path) for path in files if path.parts[0] != ".mirror"}
+
+
+class MemoryHands:
+    def __init__(self, volume: Volume) -> None:
+        self.volume = volume
+
+    def put(self, path: str, data: bytes = b"x", mtime_ns: int | None = None) -> None:
+        self.volume.write(path, data, mtime_ns)
+
+    def get(self, path: str) -> bytes:
+        return self.volume.file(path).data
+
+    def make_folder(self, path: str) -> None:
+        self.volume.make_folder(path)
+
+    def link(self, path: str, target: str) -> None:
+        self.volume.link(path, target)
+
+    def link_hard(self, path: str, other: str) -> None:
+        self.volume.name_twice(path, other)
+
+    def paths(self) -> set[str]:
+        return {path for path in self.volume.files() if not path.startswith(".mirror/")}
+
+
+@contextmanager
+def mounted(kind: str, folder: Path) -> Iterator[Path]:
+    """A file system of its own, in a file; whatever happens, it is unmounted again."""
+    make, mount, package = REAL[kind]
+    if os.geteuid():
+        pytest.skip("only root may mount")
+    if not all(shutil.which(command) for command in (make[0], mount[0], "losetup")):
+        pytest.skip(f"{kind} needs the Debian package {package}")
+    image, place = folder / f"{kind}.img", folder / kind
+    with image.open("wb") as file:
+        file.truncate(_SIZE_BYTES)
+    place.mkdir()
+    with ExitStack() as stack:
+        _call(*make, str(image))
+        device = _call("losetup", "--show", "-f", str(image)).strip()
+        stack.callback(subprocess.run, ["losetup", "-d", device], check=True)
+        _call(*mount, device, str(place))
+        stack.callback(subprocess.run, ["umount", str(place)], check=True)
+        yield place
+
+
+def _call(*command: str) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"{command[0]} is not possible here: {done.stderr.strip()}")
+    return done.stdout
+
+
+@contextmanager
+def opened(kind: str, root: Path) -> Iterator[tuple[OpenDestination, Hands]]:
+    """An empty destination, prepared; `root` where it is a folder."""
+    if kind.startswith("memory"):
+        volume = Volume(POOR.get(kind.removeprefix("memory, "), Traits()))
+        with MemoryDestination(volume, "memory:") as destination:
+            destination.prepare()
+            yield destination, MemoryHands(volume)
+        return
+    root.mkdir()
+    with Folder(root) as folder:
+        folder.prepare()
+        yield folder, FolderHands(root)
