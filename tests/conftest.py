@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from mirror.events import SCHEMA_VERSION, schema
 from mirror.sandbox import Sandbox
-from tests.planted import PLANTED, assert_unsaid
+from tests.planted import PLANTED, assert_unsaid, assert_unwritten
 
 # Other work on the machine is no failure: no test of a law is timed.
 settings.register_profile("dev", deadline=None)
@@ -35,6 +35,15 @@ def _planted() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sandbox, "__aenter__", registered)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _unwritten(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test's runs left behind holds no key."""
+    yield
+    folder = getattr(request.node, "funcargs", {}).get("tmp_path")
+    if folder is not None and PLANTED:
+        assert_unwritten(folder)
 
 
 def _check(line: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from mirror.destinations.lock import locked
 from mirror.errors import ExitCode
 from mirror.sandbox import Sandbox
 from mirror.sandbox.faults import Answered, Stalled
-from tests.integration.command import Ended, mirror, write_profile
+from tests.integration.command import Ended, ended_with, mirror, write_profile
 from tests.integration.mirroring import until
 
 _PROJECT = Path(__file__).parents[1]
@@ -245,7 +245,7 @@ async def a_run_that_is_told_to_stop(stage: Stage) -> Ended:
     await until(lambda: any(request.original_of for request in stage.sandbox.requests))
     process.send_signal(signal.SIGTERM)
     out, err = await process.communicate()
-    return Ended(process.returncode or 0, out.decode(), err.decode())
+    return ended_with(process.returncode, out, err)
 
 
 # -- several at once -------------------------------------------------------------------------------

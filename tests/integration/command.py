@@ -53,17 +53,17 @@ async def mirror(home: Path, *args: str | Path, **environ: str) -> Ended:
         env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(_PROJECT), **environ},
     )  # fmt: skip
     out, err = await process.communicate()
-    ended = Ended(process.returncode or 0, out.decode(), err.decode())
-    _check(ended)
-    return ended
+    return ended_with(process.returncode, out, err)
 
 
-def _check(ended: Ended) -> None:
-    """Nothing secret is said, and what looks like a log line is one."""
+def ended_with(code: int | None, out: bytes, err: bytes) -> Ended:
+    """What a process said, checked: nothing secret, and what looks like a log line is one."""
+    ended = Ended(code or 0, out.decode(), err.decode())
     assert_unsaid(ended.said)
-    for line in ended.err.splitlines():
-        if line.startswith("{"):
+    for line in ended.err.splitlines(keepends=True):
+        if line.startswith("{") and line.endswith("\n"):  # a kill leaves the half of one
             _VALIDATOR.validate(json.loads(line))
+    return ended
 
 
 def write_profile(

@@ -22,6 +22,7 @@ from mirror.immich.client import Client, RetryPolicy
 from mirror.run import MirrorRun, Options
 from mirror.sandbox import Library, Sandbox, sample_library
 from mirror.sandbox.records import MINIMUM, Key, StoredAsset, User
+from tests.integration.command import ended_with
 
 LABEL = "family/me"
 NOON = datetime(2020, 6, 15, 12, tzinfo=UTC)
@@ -156,8 +157,8 @@ async def _ended(command: list[str]) -> Ended:
         capture_output=True,
         check=False,
     )
-    told = json.loads(child.stdout) if child.stdout else None
-    return Ended(child.returncode, told, child.stderr.decode())
+    ended = ended_with(child.returncode, child.stdout, child.stderr)
+    return Ended(ended.code, json.loads(ended.out) if ended.out else None, ended.err)
 
 
 @asynccontextmanager

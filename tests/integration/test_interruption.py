@@ -15,7 +15,7 @@ from mirror.errors import InterruptedRunError
 from mirror.sandbox import Sandbox, sample_library
 from mirror.sandbox.faults import Stalled
 from mirror.threads import stopping
-from tests.integration.command import mirror, write_profile
+from tests.integration.command import ended_with, mirror, write_profile
 from tests.integration.mirroring import until
 
 _PROJECT = Path(__file__).parents[2]
@@ -39,14 +39,13 @@ async def test_a_stopped_run_tells_what_it_did_and_the_next_one_goes_on(
         while sum(request.original_of is not None for request in sandbox.requests) < _DONE + 4:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         process.send_signal(number)
-        out, err = await process.communicate()
+        ended = ended_with(process.returncode, *await process.communicate())
         sandbox.faults.rules.clear()
         again = await mirror(tmp_path, "sync", "family")
 
-    ends = [line for line in map(json.loads, err.splitlines()) if line["event"] == "mirror.end"]
     assert process.returncode == 130
-    assert ends[0]["counts"]["downloaded"] == _DONE
-    assert f"{_DONE} downloaded" in out.decode()
+    assert ended.events("mirror.end")[0]["counts"]["downloaded"] == _DONE
+    assert f"{_DONE} downloaded" in ended.out
     assert again.code == 0
     assert again.events("run.end")[0]["counts"]["unchanged"] == _DONE
 
@@ -79,9 +78,9 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path, number: signal.Sign
         await asyncio.wait_for(process.wait(), 0.2)
     process.send_signal(number)
     async with asyncio.timeout(5):
-        _, err = await process.communicate()
+        ended = ended_with(process.returncode, *await process.communicate())
     assert process.returncode == 130
-    last = json.loads(err.splitlines()[-1])
+    last = ended.lines[-1]
     assert last["error.code"] == "interrupted"
     assert "a second signal" in last["error.message"]
 
@@ -91,9 +90,9 @@ async def test_what_cannot_be_stopped_is_left_after_ten_seconds(tmp_path: Path) 
     process = await _stubborn(tmp_path)
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(15):
-        _, err = await process.communicate()
+        ended = ended_with(process.returncode, *await process.communicate())
     assert process.returncode == 130
-    assert "not done within 10 s" in err.decode()
+    assert "not done within 10 s" in ended.err
 
 
 async def test_a_long_hash_is_left_when_the_run_is_to_stop(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """The units that are shipped are what systemd takes them for."""
 
+import asyncio
+import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,6 +153,66 @@ def test_a_key_from_a_command_is_only_remarked_and_not_shown() -> None:
 def test_a_profile_that_no_unit_can_be_called_like_is_refused() -> None:
     with pytest.raises(ProfileError, match="no unit can be called"):
         drop_in(a_profile("/srv/a", name="the family"))
+
+
+# -- what a run does, and the unit lets it do ------------------------------------------------------
+
+
+# SQLite gives a journal to the database's owner, when root runs it; the unit never does.
+_OF_ROOT = {"fchown"} if os.geteuid() == 0 else set()
+
+
+def calls_of(name: str) -> set[str]:
+    """The system calls of a set that systemd knows by this name."""
+    told = subprocess.run(
+        ["systemd-analyze", "syscall-filter", name], check=True, capture_output=True, text=True
+    )
+    names = {line.strip() for line in told.stdout.splitlines()[1:] if "#" not in line} - {""}
+    deeper = {call for each in names if each.startswith("@") for call in calls_of(each)}
+    return {each for each in names if not each.startswith("@")} | deeper
+
+
+def allowed_calls() -> set[str]:
+    """What the service may ask of the kernel: anything else ends it at once."""
+    allowed = calls_of("@default")
+    for line in (_UNITS / "mirror@.service").read_text().splitlines():
+        if line.startswith("SystemCallFilter="):
+            sets = line.partition("=")[2]
+            calls = {call for name in sets.lstrip("~").split() for call in calls_of(name)}
+            allowed = allowed - calls if sets.startswith("~") else allowed | calls
+    return allowed
+
+
+@needs_systemd
+@pytest.mark.skipif(shutil.which("strace") is None, reason="Debian package strace")
+async def test_a_run_makes_no_system_call_that_the_unit_forbids(tmp_path: Path) -> None:
+    library = photos(30)
+    async with Sandbox(library) as sandbox:
+        key = sandbox.api_keys["minimum"]
+        write_profile(tmp_path, sandbox.url, key, text='on_removed = "quarantine"')
+        for number in range(2):
+            traced = await traced_calls(tmp_path, f"trace-{number}")
+            assert {"execve", "openat", "fsync"} <= traced
+            assert traced - allowed_calls() <= _OF_ROOT
+            first, second, third = list(library.own())[:3]
+            library.trash(first.id)
+            library.rename(second.id, "renamed.jpg")
+            library.replace(third.id, b"other bytes")
+
+
+async def traced_calls(home: Path, name: str) -> set[str]:
+    """The system calls of one run."""
+    command = [sys.executable, "-m", "mirror", "sync", "family"]
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        ["strace", "-f", "-qq", "-e", "signal=none", "-o", str(home / name), *command],
+        cwd=home,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(_UNITS.parent)},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return set(re.findall(r"^\d+ +(\w+)\(", (home / name).read_text(), re.MULTILINE))
 
 
 # -- a run under a service manager -----------------------------------------------------------------

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from mirror import logs
+from mirror.cli.shared import complain
+from mirror.errors import InternalError
 from mirror.events import Event, emit
 from mirror.logs import LogFile
 
@@ -42,6 +44,24 @@ def test_a_stream_that_takes_no_lines_stops_nothing(stream: Callable[[], io.Stri
     logs.configure(json_lines=True, level="info", stream=stream())
     emit("info", Event.LISTING_INCOMPLETE, reason="one")
     emit("info", Event.LISTING_INCOMPLETE, reason="two")
+
+
+def test_a_traceback_tells_no_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MIRROR_TRACEBACK", "1")
+
+    def fail(api_key: str) -> None:
+        raise KeyError(len(api_key))
+
+    try:
+        fail("planted" * 3)
+    except KeyError as error:
+        complain(InternalError.of(error))
+
+    said = capsys.readouterr().err
+    assert "in fail" in said
+    assert "plantedplanted" not in said
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
