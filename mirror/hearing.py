@@ -9,7 +9,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from mirror.core.evidence import Evidence, Newest, Sentence, Verdict, judge, went_back
+from mirror.core.evidence import (
+    Evidence,
+    Newest,
+    Sentence,
+    Verdict,
+    gone_after,
+    judge,
+    went_back,
+)
+from mirror.core.filter import moves
 from mirror.core.guard import Allowed, Circumstances, Doubt
 from mirror.core.model import Destination, LivePhotos, OnGone, Row
 from mirror.core.plan import candidates
@@ -72,9 +81,17 @@ class Hearing:
             row.asset_id: judge(row, self._told[row.asset_id], self.destination)
             for row in self._rows
         }
+        await self._look_beyond()
         why = self._why_it_went_back()
         if why and not self.allowed.restored_server:
             self._note(_WENT_BACK, why)  # before anything is done that would hide it
+
+    async def _look_beyond(self) -> None:
+        """What came after an asset that is gone was perhaps never the mirror's to list."""
+        younger = gone_after(self.listing.landmarks, self._rows, self._told)
+        if younger:
+            later = await self._witness().uploaded_after(max(younger))
+            self.listing.landmarks.newest_uploaded = later or self.listing.landmarks.newest_uploaded
 
     def _as_seen(self, row: Row) -> Row:
         evidence = self._told.get(row.asset_id)
@@ -95,7 +112,7 @@ class Hearing:
         Raises:
             AccountError: as `hear`.
         """
-        if self._asked_at is None or self.clock() - self._asked_at < _FRESH:
+        if self._asked_at is None or timedelta() <= self.clock() - self._asked_at < _FRESH:
             return set(asset_ids)
         wanted = set(asset_ids)
         # Stills too: a live photo's video has no evidence of its own.
@@ -107,18 +124,21 @@ class Hearing:
         }
 
     async def _ask(self, rows: Sequence[Row]) -> dict[str, Evidence]:
-        witness = Witness(
-            self.client,
-            self.selected.selection,
-            self.listing,
-            keeps_unmatched=self.destination.on_unmatched is OnGone.KEEP,
-        )
+        witness = self._witness()
         told = await witness.testify(rows)
         self.short = witness.short
         self._asked_at = self.clock()
         trashed = [key for key, evidence in told.items() if evidence.verdict is Verdict.TRASHED]
         self.index.note_trashed(trashed, self.listing.server_date)
         return told
+
+    def _witness(self) -> Witness:
+        return Witness(
+            self.client,
+            self.selected.selection,
+            self.listing,
+            keeps_unmatched=self.destination.on_unmatched is OnGone.KEEP,
+        )
 
     # -- what is doubted ---------------------------------------------------------------------------
 
@@ -130,6 +150,7 @@ class Hearing:
             rows=rows,
             allowed=self.allowed,
             doubts=self.doubts,
+            moves=moves(self.selected.selection.filter),
             scope_changed=self.index.note(_SCOPE) != self._scope,
             vanished_owners=frozenset(theirs - self.listing.landmarks.owners),
         )
@@ -160,6 +181,7 @@ class Hearing:
             reason=f"the server looks restored from a backup: {reason}",
             way_through="--accept-restored-server",
             of_replacements=True,
+            of_quarantine=True,
         )
 
     def _why_it_went_back(self) -> str:
@@ -176,6 +198,7 @@ class Hearing:
             reason=f"the server's clock says {self.listing.server_date:%F %T} UTC,"
             f" this machine's {self.clock():%F %T} UTC",
             way_through="set the wrong one right, and run again",
+            of_quarantine=True,
         )
 
     def _of_names(self) -> Doubt | None:
@@ -184,7 +207,7 @@ class Hearing:
         return Doubt(
             what="names that are no more",
             reason="; ".join(self.selected.vanished),
-            way_through="write the name that it has now, or the id, into the profile",
+            way_through="write its name of today, or its id, into the profile; or take it out",
         )
 
     def _of_user(self) -> Doubt | None:

@@ -195,11 +195,12 @@ class MirrorRun:
         )
         if not items or not self.options.removes:
             return
-        for doubt in hearing.doubts:
+        doubts = [doubt for doubt in hearing.doubts if doubt.of_quarantine]
+        for doubt in doubts:
             files = "1 file" if len(items) == 1 else f"{len(items)} files"
             reason = f"{doubt.reason}; {files} would leave quarantine for good"
             self._hold(doubt.what, len(items), reason, doubt.way_through)
-        if not hearing.doubts:
+        if not doubts:
             self.report.purged = await in_thread(purge, folder, index, items)
 
     async def _look(self, place: Place, user: str | None) -> tuple[Hearing, Survey]:

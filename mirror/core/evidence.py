@@ -202,8 +202,22 @@ def went_back(
                 f" and the server knows it only as of {stamp:%F %T}"
             )
     newest = landmarks.newest_uploaded
-    younger = [
-        row
+    younger = gone_after(landmarks, rows, told)
+    if younger and newest is not None:
+        are = "1 asset is" if len(younger) == 1 else f"{len(younger)} assets are"
+        return (
+            f"{are} gone that came after {newest.uploaded_at:%F %T}, when the newest one listed was"
+        )
+    return ""
+
+
+def gone_after(
+    landmarks: Landmarks, rows: Iterable[Row], told: Mapping[str, Evidence]
+) -> list[datetime]:
+    """When those were uploaded that are gone without a trace and newer than all that is known."""
+    newest = landmarks.newest_uploaded
+    return [
+        row.uploaded_at
         for row in rows
         if newest is not None
         and told[row.asset_id].verdict is Verdict.GONE
@@ -212,12 +226,6 @@ def went_back(
         and row.uploaded_at is not None
         and row.uploaded_at > newest.uploaded_at
     ]
-    if younger and newest is not None:
-        are = "1 asset is" if len(younger) == 1 else f"{len(younger)} assets are"
-        return (
-            f"{are} gone that came after {newest.uploaded_at:%F %T}, when the newest one listed was"
-        )
-    return ""
 
 
 def _stamp(asset_id: str, landmarks: Landmarks, told: Mapping[str, Evidence]) -> datetime | None:

@@ -165,6 +165,11 @@ def needs_exif(filter_: Filter) -> bool:
     )
 
 
+def moves(filter_: Filter) -> bool:
+    """Whether time alone changes what it selects."""
+    return filter_.taken_within_days is not None or filter_.uploaded_within_days is not None
+
+
 def by_membership(filter_: Filter) -> bool:
     """Whether people, albums or tags decide: no row's `updatedAt` tells when those change."""
     return bool(

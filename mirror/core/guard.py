@@ -30,6 +30,7 @@ class Doubt:
     reason: str
     way_through: str
     of_replacements: bool = False  # they wait as well
+    of_quarantine: bool = False  # so does what has waited long enough in quarantine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Circumstances:
     rows: int  # assets that the index has
     allowed: Allowed = Allowed()
     doubts: tuple[Doubt, ...] = ()
+    moves: bool = False  # time alone may empty the listing
     scope_changed: bool = False  # the mirror is about something else than when it was last in line
     vanished_owners: frozenset[str] = field(default_factory=frozenset)  # nothing of theirs is left
 
@@ -98,6 +100,8 @@ def _of_empty_listing(actions: tuple[Action, ...], known: Circumstances) -> Hold
     unlisted = _chosen(actions, lambda action: action.kind in _OF_UNLISTED)
     if known.listed or len(unlisted) <= known.allowed.removed:
         return None
+    if known.moves and not any(action.kind is Kind.REMOVE for action in unlisted):
+        return None  # nobody took a photo for a while, and nothing would leave
     return Hold(
         what="an empty listing",
         actions=unlisted,

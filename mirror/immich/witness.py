@@ -12,13 +12,22 @@ from http import HTTPStatus
 from typing import Final
 
 from mirror.core.evidence import Evidence, Verdict, left_window, with_videos
-from mirror.core.filter import Query, Window, is_shown, needs_exif, queries, recheck, wanted
+from mirror.core.filter import (
+    Query,
+    Window,
+    is_shown,
+    later,
+    needs_exif,
+    queries,
+    recheck,
+    wanted,
+)
 from mirror.core.model import Asset, LivePhotos, Owners, Row, Visibility
 from mirror.errors import AccountError, NotImmichError, RequestError
 from mirror.immich import wire
 from mirror.immich.client import Client
 from mirror.immich.listing import Listing, Selection
-from mirror.immich.walk import Walk
+from mirror.immich.walk import PAGE_SIZE, Walk
 
 _MANY: Final = 50  # above, candidates are sought in whole listings before they are asked for singly
 # Each was tried again for up to a minute: thousands of them would take days.
@@ -60,6 +69,21 @@ class Witness:
         for row in rows:
             believed[row.asset_id] = self._aged(row, believed[row.asset_id])
         return with_videos(rows, believed)
+
+    async def uploaded_after(self, moment: datetime) -> Asset | None:
+        """An own asset that was uploaded after a moment, whether the filter selects it or not.
+
+        Raises:
+            AccountError: as `testify`.
+        """
+        for visibility in Visibility:
+            query = Query(visibility=visibility, uploaded=Window(later(moment), None))
+            answer = await self._client.search({**query.body(), "size": PAGE_SIZE})
+            for asset in map(_asset, wire.rows(answer.json, "assets", "items")):
+                own = asset is not None and asset.owner_id == self._selection.user_id
+                if asset is not None and own and asset.uploaded_at > moment:
+                    return asset
+        return None
 
     # -- one by one --------------------------------------------------------------------------------
 

@@ -428,6 +428,44 @@ async def test_a_name_that_no_longer_exists_holds_removals(tmp_path: Path):
         assert len(files(me.root)) == 4
 
 
+async def test_the_newest_of_a_small_mirror_may_go_while_the_account_lives_on(tmp_path: Path):
+    library = photos(3)
+    async with mirrored(tmp_path, library, destination=QUARANTINE) as me:
+        me.mirror = replace(me.mirror, filter=Filter(favorite=True))
+        ids = [asset.id for asset in library.assets.values()]
+        library.favorite(*ids)
+        await me.synced()
+        library.lock(ids[2])
+        library.jump(timedelta(seconds=1))
+        library.upload("later.jpg", content("later"), taken_at=NOON)  # and not a favourite
+        run = await me.synced()
+        assert counts(run) == {"unchanged": 2, "removed": 1}
+
+
+async def test_a_window_that_is_empty_for_a_while_holds_nothing_where_all_is_kept(tmp_path: Path):
+    library = photos(3)
+    async with mirrored(tmp_path, library) as me:
+        me.mirror = replace(me.mirror, filter=Filter(uploaded_within_days=3))
+        await me.synced()
+        run = await later(me, 10)
+        assert run.report.exit_code is ExitCode.OK, describe(run)
+        assert counts(run) == {"retained": 3}
+
+
+async def test_a_renamed_album_does_not_keep_what_is_due_in_quarantine(tmp_path: Path):
+    library = photos(4)
+    ids = [asset.id for asset in library.assets.values()]
+    album = library.make_album("Trip", ids)
+    async with mirrored(tmp_path, library, destination=QUARANTINE, key="all") as me:
+        me.mirror = replace(me.mirror, filter=Filter(albums=Choice(("Trip",))))
+        await me.synced()
+        trash(library, "IMG_0001.jpg")
+        await me.synced()
+        library.albums[album.id].name = "Journey"
+        run = await later(me, 31)
+        assert run.report.purged == 1, describe(run)
+
+
 # -- many ------------------------------------------------------------------------------------------
 
 
