@@ -43,6 +43,12 @@ class Event(StrEnum):
     NOTICE_FAILED = "notice.failed"
     REMOVALS_POSTPONED = "removals.postponed"
     QUARANTINE_PURGED = "quarantine.purged"
+    ASSET_DAMAGED = "asset.damaged"
+    ASSET_DRIFTED = "asset.drifted"
+    ASSET_MISSING = "asset.missing"
+    ASSET_UNREADABLE = "asset.unreadable"
+    ASSET_REPAIRED = "asset.repaired"
+    ASSET_PROVED = "asset.proved"
     CHECK_END = "check.end"
     SANDBOX_REQUEST = "sandbox.request"
     ERROR = "error"
@@ -116,6 +122,12 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.PLAN_HELD: frozenset({"action", "assets", "reason", "way_through"}),
     Event.REMOVALS_POSTPONED: frozenset({"assets", "reason"}),
     Event.QUARANTINE_PURGED: _CHANGE | {"bytes"},
+    Event.ASSET_DAMAGED: _CHANGE,
+    Event.ASSET_DRIFTED: _CHANGE,
+    Event.ASSET_MISSING: _CHANGE,
+    Event.ASSET_UNREADABLE: _CHANGE,
+    Event.ASSET_REPAIRED: _CONTENT,
+    Event.ASSET_PROVED: _CONTENT,
     Event.CHECK_END: frozenset({"counts", "complete"}),
     Event.NOTICE_FAILED: frozenset({"action", "reason"}),
     Event.SANDBOX_REQUEST: frozenset({"method", "url", "status", "duration_ms"}),

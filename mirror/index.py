@@ -173,6 +173,18 @@ class Index:
         """The id of every row."""
         return (asset_id for (asset_id,) in self._stream("SELECT asset_id FROM asset"))
 
+    def stalest(self, now: datetime, *, proved: bool) -> list[tuple[str, int]]:
+        """Id and size of the rows whose SHA-1 is known, or is not; longest unverified first.
+
+        What was verified in a future that is more than a day away was so by a clock that was
+        wrong: it comes first, with what never was.
+        """
+        query = (
+            "SELECT asset_id, size_bytes FROM asset WHERE (sha1 IS NOT NULL) = ?"
+            " ORDER BY CASE WHEN verified_us <= ? THEN verified_us END, path"
+        )
+        return self._db.execute(query, (proved, _us(now + timedelta(days=1)))).fetchall()
+
     def holders(self, keys: Iterable[str]) -> dict[str, str]:
         """Which assets have these folded paths."""
         found = self._many("SELECT key, asset_id FROM asset WHERE key IN (%s)", map(_blob, keys))
@@ -357,6 +369,13 @@ class Index:
         if told:
             with self.transaction():
                 self._db.executemany(query, told)
+
+    def note_verified(self, asset_ids: Iterable[str], now: datetime) -> None:
+        """Remember that files held their bytes."""
+        told = [(_us(now), asset_id) for asset_id in asset_ids]
+        if told:
+            with self.transaction():
+                self._db.executemany("UPDATE asset SET verified_us = ? WHERE asset_id = ?", told)
 
     def note_partial(self, name: str, etag: str) -> None:
         """Remember the ETag of a large download, so that it can be resumed."""

@@ -51,6 +51,7 @@ class Place:
         self.folder: OpenDestination | None = None
         self.index: Index
         self._damage: IndexDamagedError | None = None  # of the index, as it turned out
+        self.is_marked = False  # some mirror's, as far as `open` saw
         self.is_ours = False  # claimed: what lies there may be changed
 
     def __enter__(self) -> Self:
@@ -64,6 +65,16 @@ class Place:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self._site.name
+
+    @property
+    def has_index(self) -> bool:
+        """Whether there is an index, or was before it was opened."""
+        return self._site.index_path.exists()
+
     def open(self, *, new_destination: bool) -> str | None:
         """Look at it; the id of the user whose it is, as far as its marker says.
 
@@ -75,6 +86,7 @@ class Place:
         if folder is not None:
             self.folder = self._stack.enter_context(folder)
         marker = read_marker(folder) if folder else None
+        self.is_marked = marker is not None
         check_seen(
             self._site.name,
             self._known,

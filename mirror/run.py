@@ -1,7 +1,6 @@
 """One mirror at one destination, top to bottom: list, plan, hold, execute, report."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -22,7 +21,6 @@ from mirror.errors import (
     IndexDamagedError,
     InternalError,
     InterruptedRunError,
-    LockedError,
     MirrorError,
 )
 from mirror.events import Event, emit
@@ -35,6 +33,7 @@ from mirror.last_run import last_run, write_last_run
 from mirror.limits import Allowance
 from mirror.manifest import write_manifest
 from mirror.nearby import Neighbour, Neighbourhood
+from mirror.offline import claimed
 from mirror.place import Place
 from mirror.publish import Publisher
 from mirror.removal import Remover, due, purge
@@ -44,7 +43,6 @@ from mirror.threads import in_thread
 from mirror.transfer import Fetcher, Progress
 
 _FEW: Final = 2  # that need no order
-_LOOK_AGAIN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,22 +128,9 @@ class MirrorRun:
             rebind=asked.rebind,
             new_destination=asked.new_destination,
         )
-        await self._hold_place(place, owner)
+        now = self.client.server_date or datetime.now(UTC)
+        await claimed(place, owner, now, wait_s=asked.wait_s)
         return user
-
-    async def _hold_place(self, place: Place, owner: Owner) -> None:
-        waiting_until_s = time.monotonic() + self.options.wait_s
-        while True:
-            try:
-                # On a thread: a lost index is made anew from every file that lies there.
-                now = self.client.server_date or datetime.now(UTC)
-                return await in_thread(place.claim, owner, now)
-            except LockedError as error:
-                left_s = waiting_until_s - time.monotonic()
-                if left_s <= 0:
-                    raise
-                emit("info", Event.DESTINATION_BUSY, reason=error.why, wait_s=round(left_s, 1))
-                await asyncio.sleep(min(left_s, _LOOK_AGAIN_S))
 
     async def _sync(self, place: Place, user: str | None) -> None:
         decided = await self._decide(place, user)

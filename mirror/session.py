@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ import structlog
 from mirror import __version__, notify
 from mirror.budget import Budget, Lane
 from mirror.core.model import Destination, Limits, Mirror
-from mirror.core.report import Report
+from mirror.core.report import Report, Summed
 from mirror.destinations.identity import COPY, Known
 from mirror.errors import (
     ExitCode,
@@ -187,7 +187,7 @@ class Session:
             self.reports[part.place].error = InternalError.of(error)
         finally:
             part.ended, part.here.is_open = True, False
-            _tell_end(self.reports[part.place], begun_s)
+            tell_end(self.reports[part.place], begun_s)
 
     async def _run(self, part: _Part, stack: AsyncExitStack) -> None:
         client = await self.client(part.account, stack, part.allowance.bandwidth)
@@ -221,16 +221,17 @@ def _interrupted() -> InterruptedRunError:
     return InterruptedRunError("the run was interrupted")
 
 
-def _tell_end(report: Report, begun_s: float) -> None:
+def tell_end(report: Summed, begun_s: float) -> None:
+    """Log what became of one mirror at one destination, begun at `time.monotonic`."""
     error = report.error
-    told = ", ".join(f"{count} {outcome.value}" for outcome, count in report.counts.items())
+    told = ", ".join(f"{count} {word}" for word, count in report.counted.items())
     notify.status(f"{report.mirror}: {error.what if error else told}")
     emit(
         _level(error),
         Event.MIRROR_END,
         exit_code=int(report.exit_code),
         duration_ms=_since_ms(begun_s),
-        counts={outcome.value: count for outcome, count in report.counts.items()},
+        counts=report.counted,
         bytes=report.received_bytes,
         complete=report.complete,
         error_code=error.code if error else None,
@@ -254,7 +255,7 @@ def _since_ms(begun_s: float) -> float:
 
 
 @contextmanager
-def told(run_id: str, reports: list[Report]) -> Iterator[None]:
+def told(run_id: str, reports: Sequence[Summed]) -> Iterator[None]:
     """Log the start and the end of a run, with whatever is in `reports` by then."""
     begun_s = time.monotonic()
     emit("info", Event.RUN_START, run_id=run_id, version=__version__)
@@ -268,10 +269,10 @@ def told(run_id: str, reports: list[Report]) -> Iterator[None]:
     _tell_run(run_id, begun_s, reports, worst(report.exit_code for report in reports))
 
 
-def _tell_run(run_id: str, begun_s: float, reports: list[Report], code: ExitCode) -> None:
+def _tell_run(run_id: str, begun_s: float, reports: Sequence[Summed], code: ExitCode) -> None:
     counts: Counter[str] = Counter()
     for report in reports:
-        counts.update({outcome.value: count for outcome, count in report.counts.items()})
+        counts.update(report.counted)
     emit(
         "info",
         Event.RUN_END,

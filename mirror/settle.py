@@ -1,5 +1,6 @@
 """A run begins by finishing what an earlier one had begun, from what lies on the disk."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,8 +88,16 @@ class _Settler:
         # Photos of one moment may have the same size too: what is replaced, or moves elsewhere
         # itself, must not be taken for what comes.
         if pending.action == _REPLACE or any(self._is_rival(row, at) for at in _places(pending)):
-            return self.folder.sha1(row.path) == row.sha1
+            return self._holds(row)
         return True
+
+    def _holds(self, row: Row) -> bool:
+        try:
+            return self.folder.sha1(row.path) == row.sha1
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return False  # damaged, and about to be replaced: what comes can be read
 
     def _is_rival(self, row: Row, place: str) -> bool:
         return self._lies(place, row) and not self.folder.is_same_file(place, row.path)

@@ -214,7 +214,23 @@ async def a_folder_that_lost_most_of_its_files(stage: Stage) -> Ended:
     return await stage.mirror("sync", "family")
 
 
-# -- 8 ---------------------------------------------------------------------------------------------
+# -- 6 and 8 ---------------------------------------------------------------------------------------
+
+
+@ends_with(ExitCode.DAMAGED)
+async def a_disk_that_rots(stage: Stage) -> Ended:
+    await stage.synced()
+    path = next(path for path in stage.home.glob("photos/[!.]*/**/*") if path.is_file())
+    found = path.stat()
+    path.write_bytes(bytes(found.st_size))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    return await stage.mirror("verify", "family")
+
+
+@ends_with(ExitCode.LIMIT)
+async def a_verification_without_enough_time(stage: Stage) -> Ended:
+    await stage.synced()
+    return await stage.mirror("verify", "family", "--budget", "0.000001s")
 
 
 @ends_with(ExitCode.LIMIT)

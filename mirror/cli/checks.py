@@ -1,10 +1,12 @@
-"""check."""
+"""check and verify."""
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -32,6 +34,106 @@ _LISTS = ("match", "differ", "missing_on_dst", "missing_on_src", "error")
 
 def add(commands: Commands) -> None:
     """The commands of this module."""
+    _add_check(commands)
+    _add_verify(commands)
+
+
+def _verify(args: argparse.Namespace) -> ExitCode:
+    from mirror import choose, commands, findings
+    from mirror.core.guard import Allowed
+    from mirror.core.verify import Verification
+    from mirror.verify import Asked
+
+    choice = choose.chosen(args.profile, args.mirrors, settings_of(args))
+    asked = Asked(
+        share=args.sample,
+        budget_s=args.budget,
+        repair=args.repair,
+        prove=args.prove,
+        allowed=Allowed(removed=args.allow_removed),
+        wait_s=args.wait,
+    )
+    reports: list[Verification] = []
+    with progress_of(args) as progress:
+        session = session_of(args, progress, dry=False)
+        stopped = stopped_of(commands.verify(choice, session, asked, reports))
+    if args.json:
+        print(json.dumps([findings.verify_json(report) for report in reports], indent=1))
+    elif not args.quiet:
+        print_lines(line for report in reports for line in findings.verify_text(report))
+    complain_of(reports)
+    if stopped is not None:
+        raise stopped
+    return worst(report.exit_code for report in reports)
+
+
+# -- what they take
+
+
+def _add_verify(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "verify",
+        _verify,
+        Help(
+            "read the files again and find what is damaged",
+            "mirror verify family --sample 5% --repair",
+            "Those that were verified the longest ago come first. Asks no server but for --repair"
+            " and --prove.",
+        ),
+    )
+    add_selection(parser, profile="PROFILE")
+    parser.add_argument(
+        "--sample",
+        type=_share,
+        default=Fraction(1),
+        metavar="PERCENT",
+        help='so many of the files, as "5%%"; default: all',
+    )
+    parser.add_argument(
+        "--budget", type=_duration_s, metavar="TIME", help='stop after so long, as "10m" or "1h30m"'
+    )
+    parser.add_argument(
+        "--repair", action="store_true", help="fetch again what is damaged; its bytes are kept"
+    )
+    parser.add_argument(
+        "--prove",
+        action="store_true",
+        help="compare files whose SHA-1 is not known with the server's bytes",
+    )
+    parser.add_argument(
+        "--allow-removed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --prove: replace up to N files, whatever max_removed says",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_wait(parser)
+    add_common(parser)
+
+
+def _share(text: str) -> Fraction:
+    number = text.removesuffix("%")
+    try:
+        share = Fraction(number) / 100 if number != text else Fraction(0)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(0)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"not a percentage above 0% and up to 100%: {text!r}")
+    return share
+
+
+def _duration_s(text: str) -> float:
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
+    hours, minutes, seconds = (float(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    duration_s = hours * 3600 + minutes * 60 + seconds
+    if not duration_s:
+        raise argparse.ArgumentTypeError(f'not a time such as "90s", "10m" or "1h30m": {text!r}')
+    return duration_s
+
+
+def _add_check(commands: Commands) -> None:
     parser = command(
         commands,
         "check",

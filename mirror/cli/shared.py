@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mirror.commands import Chosen
     from mirror.core.model import Limits
-    from mirror.core.report import Report
+    from mirror.core.report import Summed
     from mirror.session import Session
     from mirror.settings import GlobalSettings
     from mirror.transfer import Progress
@@ -46,7 +46,7 @@ def complain(error: MirrorError) -> None:
     )
 
 
-def complain_of(reports: "Iterable[Report]") -> None:
+def complain_of(reports: "Iterable[Summed]") -> None:
     """What stopped mirrors, where the log did not say it."""
     from mirror import logs
 

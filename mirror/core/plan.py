@@ -49,6 +49,7 @@ class Reason(StrEnum):
     UNPROVED = "unproved"  # found by size: the server knows no content checksum
     LISTED_AGAIN = "listed again"
     UNLISTED = "not listed any more"  # and nobody asked why: both policies keep it
+    DAMAGED = "damaged"  # other bytes lie there under the size and time that were written
     NAME_TAKEN = "no name is left"
 
 

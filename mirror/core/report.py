@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 from mirror.errors import ExitCode, MirrorError, worst
 
@@ -34,6 +35,34 @@ class Outcome(StrEnum):
 _QUIET = frozenset(
     {Outcome.UNCHANGED, Outcome.HELD, Outcome.POSTPONED, Outcome.KNOWN, Outcome.FAILED}
 )
+
+
+class Summed(Protocol):
+    """What every run at one destination can say in the end."""
+
+    @property
+    def mirror(self) -> str:
+        """Its name."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What it says to the caller."""
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """How many assets came to what, in words."""
+
+    @property
+    def received_bytes(self) -> int:
+        """Over the network."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was seen that was to be seen."""
+
+    @property
+    def error(self) -> MirrorError | None:
+        """What stopped it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +105,11 @@ class Report:
         counter = Counter(self.outcomes.values())
         counter[Outcome.UNCHANGED] += self.unchanged
         return {outcome: counter[outcome] for outcome in Outcome if counter[outcome]}
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """The same in words."""
+        return {outcome.value: count for outcome, count in self.counts.items()}
 
     @property
     def changed(self) -> bool:

@@ -47,6 +47,7 @@ _UNSUPPORTED: Final = frozenset(
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_libc, "renameat2", None)
+_fadvise = getattr(os, "posix_fadvise", None)  # not on macOS
 _syncfs = getattr(_libc, "syncfs", None)
 
 
@@ -190,11 +191,14 @@ class Folder:
             OSError: it is not there, or not a file that can be read.
             InterruptedRunError: the run is to stop.
         """
-        digest = _sha1()
+        digest, offset = _sha1(), 0
         with self._opened(path) as file:
+            _let_go(file, 0, 0)  # what memory holds says nothing of the disk
             while piece := file.read(_CHUNK_BYTES):
                 check_stopping()
                 digest.update(piece)
+                _let_go(file, offset, len(piece))
+                offset += len(piece)
         return digest.digest()
 
     def free_bytes(self) -> int:
@@ -494,6 +498,13 @@ class FolderPartial:
 def _mtime_ns(found: os.stat_result) -> int:
     """A file's time as the index can hold it: photos are dated after 2262 and before 1677, too."""
     return max(-_MOST_NS, min(found.st_mtime_ns, _MOST_NS))
+
+
+def _let_go(file: BinaryIO, offset: int, size_bytes: int) -> None:
+    """Memory that a part of a file took, and nobody is about to want; size 0: to its end."""
+    if _fadvise is not None:
+        with suppress(OSError):
+            _fadvise(file.fileno(), offset, size_bytes, os.POSIX_FADV_DONTNEED)
 
 
 def _name(path: str) -> str:
