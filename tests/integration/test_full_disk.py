@@ -1,0 +1,94 @@
+"""A disk that fills up: on a small tmpfs of the test's own, through the command line."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mirror.sandbox import Sandbox
+from tests.integration.command import Ended, mirror, write_profile
+from tests.integration.mirroring import content, files, names_in, photos, sha1_of
+from tests.integration.test_destination import mounted, remount
+
+_COUNT, _BYTES = 40, 100_000
+
+
+def assert_whole(root: Path) -> int:
+    """No file has a final name and not all of its bytes; how many there are."""
+    whole = {sha1_of(content(number, _BYTES)) for number in range(_COUNT)}
+    lying = files(root)
+    assert set(lying.values()) <= whole
+    return len(lying)
+
+
+async def synced(home: Path, *options: str) -> Ended:
+    return await mirror(home, "sync", "family", *options)
+
+
+def assert_finished(home: Path, ended: Ended) -> None:
+    root = home / "photos"
+    assert ended.code == 0, ended.err
+    assert assert_whole(root) == _COUNT
+    assert names_in(root / ".mirror/partial") == set()
+    told = subprocess.run(
+        ["sha1sum", "-c", "--quiet", ".mirror/SHA1SUMS"], cwd=root, check=False, capture_output=True
+    )
+    assert told.returncode == 0, told.stdout
+    assert len((root / ".mirror/SHA1SUMS").read_text().splitlines()) == _COUNT
+
+
+@pytest.mark.parametrize("size", ["200k", "1m", "2500k"])
+async def test_a_disk_that_fills_in_the_middle_is_told_and_the_next_run_finishes(
+    tmp_path: Path, size: str
+):
+    async with Sandbox(photos(_COUNT, _BYTES)) as sandbox:
+        write_profile(tmp_path, sandbox.url, sandbox.api_keys["minimum"])
+        with mounted(tmp_path / "photos", "-o", f"size={size}"):
+            for _ in range(2):  # nor does the second one do worse
+                ended = await synced(tmp_path)
+                assert ended.code == 4, ended.err
+                assert "no-space" in ended.said
+                assert assert_whole(tmp_path / "photos") < _COUNT
+            remount(tmp_path / "photos", "size=64m")
+            assert_finished(tmp_path, await synced(tmp_path))
+
+
+async def test_what_would_not_leave_min_free_is_not_begun(tmp_path: Path):
+    async with Sandbox(photos(_COUNT, _BYTES)) as sandbox:
+        write_profile(tmp_path, sandbox.url, sandbox.api_keys["minimum"])
+        with mounted(tmp_path / "photos", "-o", "size=3m"):
+            ended = await synced(tmp_path, "--min-free", "2MB")
+            assert ended.code == 4, ended.err
+            assert "min_free keeps 2000000" in ended.said
+            lying = assert_whole(tmp_path / "photos")
+            assert 0 < lying * _BYTES <= 1_200_000
+            remount(tmp_path / "photos", "size=64m")
+            assert_finished(tmp_path, await synced(tmp_path, "--min-free", "2MB"))
+
+
+async def test_a_disk_that_is_full_before_the_run_changes_nothing(tmp_path: Path):
+    library = photos(_COUNT, _BYTES)
+    async with Sandbox(library) as sandbox:
+        write_profile(
+            tmp_path, sandbox.url, sandbox.api_keys["minimum"], text='on_removed = "quarantine"'
+        )
+        root = tmp_path / "photos"
+        with mounted(root, "-o", "size=6m"):
+            assert (await synced(tmp_path)).code == 0
+            ballast = root / "ballast"
+            with ballast.open("wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(bytes(4096))
+                except OSError:
+                    pass
+            library.replace(library.named("IMG_0000.jpg").id, content("other", _BYTES))
+            library.trash(library.named("IMG_0001.jpg").id)
+            before = files(root)
+            ended = await synced(tmp_path)
+            assert ended.code == 4, ended.err
+            assert files(root) == before
+            ballast.unlink()
+            ended = await synced(tmp_path)
+            assert ended.code == 0, ended.err
+            assert len(files(root)) == _COUNT - 1
