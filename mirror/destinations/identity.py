@@ -201,5 +201,6 @@ def write_marker(folder: OpenDestination, known: Known | None, claimed: Claimed)
     if read_marker(folder) != claimed.marker:
         content = json.dumps(asdict(claimed.marker), indent=1) + "\n"
         folder.write_state(MARKER, [content.encode()])
+        folder.make_durable()  # where no folder can be synced: else it would seem unmounted one day
     if known is not None:
         known.remember(folder.name, claimed.marker.id)

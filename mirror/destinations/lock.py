@@ -94,7 +94,10 @@ def _is_still_there(path: Path, descriptor: int) -> bool:
 def _acquire_exclusively(path: Path) -> int:
     """A lock that is there with its holder's name, or not at all."""
     mine = path.with_name(f"{NAME}.{uuid.uuid4()}")
-    mine.write_bytes(_holder())
+    with mine.open("xb") as file:
+        file.write(_holder())
+        file.flush()
+        os.fsync(file.fileno())  # a name that no boot id goes with would hold everybody up for ever
     try:
         while (descriptor := _taken(mine, path)) is None:
             if _is_alive(path):
@@ -125,6 +128,7 @@ def _created(path: Path) -> int | None:
     except FileExistsError:
         return None
     os.pwrite(descriptor, _holder(), 0)
+    os.fsync(descriptor)
     return descriptor
 
 

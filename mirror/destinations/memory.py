@@ -5,7 +5,6 @@ Nothing of it needs a volume but the index, which lies where the caller says.
 
 import errno
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -164,7 +163,7 @@ class MemoryDestination:
     def sha1(self, path: str) -> bytes:
         """The SHA-1 of a file's bytes."""
         check_stopping()
-        with self.step("read") as volume:
+        with self.step("hash") as volume:
             return hashlib.sha1(volume.file(_checked(path)).data, usedforsecurity=False).digest()
 
     def free_bytes(self) -> int:
@@ -322,7 +321,7 @@ class MemoryDestination:
             self._refuse_held()
             if volume.traits.has_flock:
                 volume.holder = self._life
-            volume.write(_LOCK, json.dumps({"life": self._life}).encode())
+            volume.write(_LOCK, self._holder(self._life))
         try:
             yield
         finally:
@@ -335,14 +334,16 @@ class MemoryDestination:
         with self.step("look"):
             self._refuse_held()
 
+    def _holder(self, life: int) -> bytes:
+        return f"life {life}".encode()
+
     def _refuse_held(self) -> None:
         """Without flock the file says who holds it: nobody does who was killed since."""
         volume = self._volume
         if volume.traits.has_flock:
             held = volume.holder is not None
         else:
-            content = self.read_state("lock")
-            held = content is not None and json.loads(content)["life"] == volume.life
+            held = self.read_state("lock") == self._holder(volume.life)
         if held:
             raise LockedError(
                 f"{self.name}: is in use",

@@ -10,6 +10,7 @@ import errno
 import os
 import threading
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -18,7 +19,7 @@ _LEAST_NS: Final = 1 - 2**63
 _MOST_NS: Final = 2**63 - 1
 _NAME_BYTES: Final = 255
 _BORN_NS: Final = 1_600_000_000_123_456_789
-_LOOKS: Final = frozenset({"scan", "look", "read"})
+_LOOKS: Final = frozenset({"scan", "look", "read", "hash"})
 
 
 class Killed(BaseException):
@@ -109,7 +110,7 @@ class Volume:
         self.room_bytes = room_bytes
         self.tells_room = True  # False: a quota, which a look at the free space does not show
         self.faults: list[Fault] = []
-        self.steps = 0  # that changed something
+        self.steps: Counter[str] = Counter()  # by kind
         self.life = 0  # of the process that uses it; the next number after each kill
         self.holder: int | None = None  # the life that has it locked, where there is flock
         self.turn = threading.RLock()
@@ -126,7 +127,7 @@ class Volume:
         Raises:
             OSError, Killed: it does not.
         """
-        self.steps += kind not in _LOOKS
+        self.steps[kind] += 1
         for fault in self.faults:
             if fault.meets(kind):
                 if isinstance(fault.error, Killed):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror.core.model import Destination, Mirror
+from mirror.destinations import Site
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode
 from mirror.immich.client import Client, RetryPolicy
@@ -57,6 +58,7 @@ class Mirrored:
     destination: dict[str, Any] = field(default_factory=lambda: {"min_free_bytes": 0})
     key: str = "minimum"
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(sleep=no_wait))
+    site: Site | None = None  # None: the folder
 
     @property
     def library(self) -> Library:
@@ -77,6 +79,7 @@ class Mirrored:
                 known=self.known,
                 options=Options(**options),
                 progress=Silent(),
+                site=self.site,
             )
 
     async def run(self, **options: Any) -> MirrorRun:

@@ -141,6 +141,13 @@ def mounted(kind: str, folder: Path) -> Iterator[Path]:
         yield place
 
 
+def mount_again(kind: str, place: Path) -> None:
+    """What the file system only remembered is forgotten."""
+    device = _call("findmnt", "-n", "-o", "SOURCE", str(place)).strip()
+    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run([*REAL[kind][1], device, str(place)], check=True)
+
+
 def _call(*command: str) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
