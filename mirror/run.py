@@ -142,9 +142,10 @@ class MirrorRun:
         sizes = await self._sizes(hearing)
         work = self._work(place.folder, place.index, hearing, survey.heads, sizes)
         await execute(self.plan, work)
+        # Before what the run saw becomes what the next one measures by.
+        await self._purge(place.folder, place.index, hearing)
         if self.report.complete:
             hearing.adjourn(held_by_scope=any(hold.of_scope for hold in holds))
-        await self._purge(place.folder, place.index, hearing)
 
     async def _decide(self, place: Place, user: str | None) -> Decided:
         """Both sides looked at, and what follows from it."""
@@ -250,7 +251,8 @@ class MirrorRun:
             folder=folder,
             index=index,
             fetcher=fetcher,
-            publisher=Publisher(folder, index, run_id=run_id, now=now),
+            # By the clock that is ahead: none that was behind makes anything due too early.
+            publisher=Publisher(folder, index, run_id=run_id, now=max(now, self.options.clock())),
             remover=Remover(folder, index, run_id=run_id, now=now),
             still=hearing.still,
             report=self.report,

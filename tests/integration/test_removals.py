@@ -107,6 +107,37 @@ async def test_what_is_due_waits_while_the_clocks_differ(tmp_path: Path):
         assert len(moved_aside(me.root)) == 1
 
 
+async def test_what_a_change_displaces_while_the_servers_clock_is_behind_waits_its_days(
+    tmp_path: Path,
+):
+    async with mirrored(tmp_path, photos(3), destination=QUARANTINE) as me:
+        await me.synced()
+        right = me.library.clock
+        me.library.jump(-365 * DAY)
+        (me.root / "2020/06/15/IMG_0001.jpg").write_bytes(b"edited by hand")
+        await me.synced()
+        assert len(moved_aside(me.root)) == 1
+
+        me.library.clock = right
+        await me.synced()
+        assert len(moved_aside(me.root)) == 1
+        await later(me, 31)
+        assert moved_aside(me.root) == []
+
+
+async def test_what_changed_in_the_same_run_does_not_hold_what_it_deletes(tmp_path: Path):
+    """The newest change is another asset's afterwards, and has another stamp."""
+    async with mirrored(tmp_path, photos(3), destination=DELETE) as me:
+        me.library.jump(timedelta(seconds=5))
+        me.library.favorite(me.library.named("IMG_0002.jpg").id)
+        await me.synced()
+        trash(me.library, "IMG_0001.jpg")
+        me.library.jump(timedelta(seconds=5))
+        me.library.rename(me.library.named("IMG_0000.jpg").id, "other.jpg")
+        await me.synced()
+        assert moved_aside(me.root) == []
+
+
 async def test_weak_evidence_waits_its_days_whatever_the_policy(tmp_path: Path):
     async with mirrored(tmp_path, photos(3), destination=DELETE) as me:
         await me.synced()
