@@ -84,7 +84,7 @@ class _Settler:
     def _is_there(self, pending: Pending) -> bool:
         row = pending.row
         if not self._lies(row.path, row):
-            return False
+            return self._was_touched(row)
         # Photos of one moment may have the same size too: what is replaced, or moves elsewhere
         # itself, must not be taken for what comes.
         if pending.action == _REPLACE or any(self._is_rival(row, at) for at in _places(pending)):
@@ -98,6 +98,13 @@ class _Settler:
             if error.errno != errno.EIO:
                 raise
             return False  # damaged, and about to be replaced: what comes can be read
+
+    def _was_touched(self, row: Row) -> bool:
+        """Whether it came, and only its time was changed since: as anywhere, the bytes decide."""
+        entry = self.folder.entry(row.path)
+        if entry is None or entry.kind is not EntryKind.FILE or row.sha1 is None:
+            return False
+        return entry.size_bytes == row.size_bytes and self._holds(row)
 
     def _is_rival(self, row: Row, place: str) -> bool:
         return self._lies(place, row) and not self.folder.is_same_file(place, row.path)

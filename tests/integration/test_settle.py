@@ -89,6 +89,14 @@ def test_a_file_that_got_its_name_is_published(half: Half, action: str):
     assert half.settle() == {"1": "a.jpg"}
 
 
+@pytest.mark.parametrize("action", ["download", "replace", "move"])
+def test_a_file_that_was_touched_since_it_got_its_name_is_published(half: Half, action: str):
+    half.index.begin([Pending(row_of("1", "a.jpg", NEW), action, ".mirror/partial/1")])
+    half.put("a.jpg", NEW)
+    os.utime(half.root / "a.jpg")
+    assert half.settle() == {"1": "a.jpg"}
+
+
 @pytest.mark.parametrize("action", ["download", "copy", "restore"])
 def test_a_file_that_got_no_name_is_not_published_and_its_bytes_are_kept(half: Half, action: str):
     half.index.begin([Pending(row_of("1", "a.jpg", NEW), action, ".mirror/partial/1")])
