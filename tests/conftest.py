@@ -10,6 +10,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from mirror import logs
 from mirror.events import SCHEMA_VERSION, schema
 from mirror.sandbox import Sandbox
 from tests.planted import PLANTED, assert_unsaid, assert_unwritten
@@ -71,4 +72,5 @@ def log() -> Iterator[list[dict[str, Any]]]:
         cache_logger_on_first_use=False,
     )
     yield lines
+    logs.configure(json_lines=False, level="info")  # lets go of a file, and of what a test chose
     structlog.reset_defaults()
