@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from mirror.core.batches import batches
 from mirror.destinations import INDEX, STATE, partial
@@ -24,6 +24,13 @@ from mirror.index import Index
 _BATCH: Final = 500
 # A disk that hangs, or a server that sends nothing, is not waited for any longer.
 _PATIENCE_S: Final = 60.0
+
+
+class Source(NamedTuple):
+    """A file of a destination that may hold some bytes."""
+
+    neighbour: "Neighbour"
+    path: Path
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,10 +42,11 @@ class Offer:
     path: str
 
     @property
-    def paths(self) -> tuple[Path, Path]:
+    def sources(self) -> tuple["Source", "Source"]:
         """Where it lies: at the first, or else at the second."""
-        root = self.neighbour.root
-        return root / partial(self.name), root / self.path
+        paths = partial(self.name), self.path
+        first, second = (Source(self.neighbour, self.neighbour.root / path) for path in paths)
+        return first, second
 
 
 class Flight:
@@ -79,9 +87,9 @@ class Neighbourhood:
     _flights: dict[bytes, Flight] = field(default_factory=dict)
     _offers: dict[bytes, Offer] = field(default_factory=dict)
 
-    def add(self, root: Path) -> "Neighbour":
-        """One more destination."""
-        neighbour = Neighbour(root, self)
+    def add(self, root: Path, *, links: bool = False) -> "Neighbour":
+        """One more destination; `links`: its files may be names of those of others that say so."""
+        neighbour = Neighbour(root, self, links=links)
         self.neighbours.append(neighbour)
         return neighbour
 
@@ -126,8 +134,9 @@ class Neighbourhood:
 class Neighbour:
     """One destination of the run."""
 
-    def __init__(self, root: Path, neighbourhood: Neighbourhood) -> None:
+    def __init__(self, root: Path, neighbourhood: Neighbourhood, *, links: bool = False) -> None:
         self.root = root
+        self.links = links
         self.neighbourhood = neighbourhood
         self.is_open = True  # it may still want something
         self._turn = threading.Lock()
@@ -152,14 +161,14 @@ class Neighbour:
             self.is_open = False
             self._let_go()
 
-    def beside(self, wanted: Iterable[bytes]) -> dict[bytes, list[Path]]:
+    def beside(self, wanted: Iterable[bytes]) -> dict[bytes, list[Source]]:
         """Files of others that are said to hold these bytes. Blocks."""
-        found: dict[bytes, list[Path]] = {}
+        found: dict[bytes, list[Source]] = {}
         others = [other for other in self.neighbourhood.neighbours if other is not self]
         for batch in batches(wanted, _BATCH) if others else ():
             for other in others:
                 for sha1, path in other.find(batch):
-                    found.setdefault(sha1, []).append(path)
+                    found.setdefault(sha1, []).append(Source(other, path))
         return found
 
     def find(self, wanted: Sequence[bytes]) -> list[tuple[bytes, Path]]:

@@ -246,6 +246,7 @@ class MirrorRun:
             lane=self.lane or Budget(self.mirror.transfers).lane("", self.mirror.transfers),
             here=self.here or Neighbourhood().add(Path(folder.name)),
             allowance=self.allowance,
+            dedupe=self.destination.dedupe,
         )
         return Work(
             folder=folder,

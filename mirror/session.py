@@ -14,7 +14,7 @@ import structlog
 
 from mirror import __version__, notify
 from mirror.budget import Budget, Lane
-from mirror.core.model import Destination, Limits, Mirror
+from mirror.core.model import Dedupe, Destination, Limits, Mirror
 from mirror.core.report import Report, Summed
 from mirror.destinations.identity import COPY, Known
 from mirror.errors import (
@@ -119,7 +119,10 @@ class Session:
                             mirror=mirror,
                             destination=destination,
                             lane=lane,
-                            here=self._nearby.add(Path(destination.path)),
+                            here=self._nearby.add(
+                                Path(destination.path),
+                                links=destination.dedupe is Dedupe.HARDLINK,
+                            ),
                             allowance=allowance,
                             place=len(self.reports),
                         )

@@ -17,11 +17,12 @@ from typing import BinaryIO, Final, Protocol
 
 from mirror.budget import Lane
 from mirror.core import checksum
-from mirror.core.model import Asset
+from mirror.core.model import Asset, Dedupe
 from mirror.destinations import (
     DAMAGED,
     PARTIAL,
     STATE,
+    Linking,
     OpenDestination,
     PartialFile,
     Written,
@@ -40,7 +41,7 @@ from mirror.immich.client import Client, Original
 from mirror.immich.retry import RetryPolicy, tell_retry
 from mirror.index import Failure, Index
 from mirror.limits import Allowance
-from mirror.nearby import Flight, Neighbour, Offer, opened
+from mirror.nearby import Flight, Neighbour, Offer, Source, opened
 from mirror.threads import check_stopping, in_thread
 
 # Below this a body is read, hashed and written in one go; above, in pieces on a second thread.
@@ -123,11 +124,28 @@ class _Partial:
             self._digest.update(piece)
             self.offset += len(piece)
 
-    def copy(self, file: BinaryIO) -> None:
-        """From the first byte on what another file holds: by reference where that is possible."""
+    def link(self, file: BinaryIO, path: Path, wanted: bytes) -> bool:
+        """Be another name of the file at `path`, if it holds what is wanted; False: it cannot."""
+        digest = _sha1()
+        for piece in _readable(file):
+            digest.update(piece)
+        file.seek(0)
+        if digest.digest() != wanted or not isinstance(self._folder, Linking):
+            return False
+        self.close()
+        self._file = None  # a partial file of that name is gone
+        self.restart()
+        self._written = self._folder.link(file, path, self._name)
+        if self._written is None:
+            return False
+        self._digest, self.offset = digest, self._written.size_bytes
+        return True
+
+    def copy(self, file: BinaryIO, *, by_reference: bool) -> None:
+        """From the first byte on what another file holds, by reference if that can be."""
         own, received_bytes = self._opened, self.received_bytes
         self.restart()
-        if own.take(file):
+        if by_reference and own.take(file):
             self.read_back()
         else:
             for piece in _readable(file):
@@ -137,6 +155,7 @@ class _Partial:
     def restart(self) -> None:
         """From the first byte again; nothing stays that a later resume could take for its own."""
         self._digest = _sha1()
+        self._written = None
         self.offset = 0
         if self._file is not None:
             self._file.restart()
@@ -190,6 +209,7 @@ class Fetcher:
         lane: Lane,
         here: Neighbour,
         allowance: Allowance,
+        dedupe: Dedupe = Dedupe.OFF,
     ) -> None:
         """`now` is the server's clock, kept with what is damaged there."""
         self._client = client
@@ -201,8 +221,9 @@ class Fetcher:
         self._lane = lane
         self._here = here
         self._allowance = allowance
+        self._dedupe = dedupe
         self._nearby = here.neighbourhood
-        self._beside: dict[bytes, list[Path]] = {}
+        self._beside: dict[bytes, list[Source]] = {}
         self._leftovers = frozenset(folder.work_files(PARTIAL))
         self._promised: dict[str, int] = {}  # by asset id: bytes that are still to be written
 
@@ -285,30 +306,35 @@ class Fetcher:
         """Take what is fetched in this run, and wait for it while it is; False: nobody has it."""
         while wanted is not None and self._is_about(wanted):
             if offer := self._nearby.offered(wanted):
-                if await self._is_copied(offer.paths, asset, part):
+                if await self._is_copied(offer.sources, asset, part):
                     return True
                 self._nearby.withdraw(wanted, offer)
             elif flight := self._nearby.flight(wanted):
                 await flight.over()
         return False
 
-    async def _is_copied(self, paths: Iterable[Path], asset: Asset, part: _Partial) -> bool:
+    async def _is_copied(self, sources: Iterable[Source], asset: Asset, part: _Partial) -> bool:
         """Take the bytes of the first file that is there and has the right ones."""
-        for path in paths:
-            if await in_thread(self._copy, path, asset, part):
+        for source in sources:
+            if await in_thread(self._take, source, asset, part):
+                part.source = str(source.path)
                 return True
         return False
 
-    def _copy(self, path: Path, asset: Asset, part: _Partial) -> bool:
-        """Take the bytes of a file, if it is there and they are right. Blocks."""
-        file = opened(path)
-        if file is None:
+    def _take(self, source: Source, asset: Asset, part: _Partial) -> bool:
+        """Have the bytes of a file, if it is there and they are right. Blocks."""
+        file, wanted = opened(source.path), checksum.content_sha1(asset)
+        if file is None or wanted is None:
             return False
         with file:
-            self.check_space(asset, os.fstat(file.fileno()).st_size)
-            part.copy(file)
-        if part.sha1 == checksum.content_sha1(asset):
-            part.source = str(path)
+            found = os.fstat(file.fileno())
+            # A file has one time, and accounts may date the same bytes differently.
+            may_link = source.neighbour.links and found.st_mtime_ns == mtime_ns(asset)
+            if self._here.links and may_link and part.link(file, source.path, wanted):
+                return True
+            self.check_space(asset, found.st_size)
+            part.copy(file, by_reference=self._dedupe is not Dedupe.OFF)
+        if part.sha1 == wanted:
             return True
         part.restart()
         return False

@@ -125,6 +125,14 @@ class Order(StrEnum):
     SMALLEST = "smallest"
 
 
+class Dedupe(StrEnum):
+    """Whether the same bytes at several destinations of one file system are stored once."""
+
+    OFF = "off"
+    REFLINK = "reflink"  # files of their own that share blocks until one is written to
+    HARDLINK = "hardlink"  # names of one file: whoever edits it in place edits all of them
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Names or ids of people, albums or tags: any of them, or all of them."""
@@ -196,6 +204,7 @@ class Destination:
     max_lost: Limit = Limit()
     min_free_bytes: int = 1 << 30
     require_mount: bool | str = False  # True, or the mount point's path
+    dedupe: Dedupe = Dedupe.OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

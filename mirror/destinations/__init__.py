@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, Self
+from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
 
 from mirror.core.compare import Found
 from mirror.core.model import Entry
@@ -211,6 +211,14 @@ class OpenDestination(Protocol):
         Raises:
             LockedError: one does.
         """
+
+
+@runtime_checkable
+class Linking(Protocol):
+    """A destination where a file can have several names; not every kind can do that."""
+
+    def link(self, file: BinaryIO, path: Path, name: str) -> Written | None:
+        """A partial file that is another name of the open file at `path`; None: that cannot be."""
 
 
 class Site(Protocol):

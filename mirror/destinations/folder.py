@@ -239,6 +239,22 @@ class Folder:
             descriptor = os.open(name, flags | os.O_EXCL, 0o666, dir_fd=self._partials)
         return FolderPartial(descriptor)
 
+    def link(self, file: BinaryIO, path: Path, name: str) -> Written | None:
+        """A partial file that is another name of the open file at `path`; None: that cannot be."""
+        if self._partials is None:
+            raise ValueError("prepare() first")
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._partials)
+        try:
+            os.link(path, name, dst_dir_fd=self._partials, follow_symlinks=False)
+        except OSError:
+            return None
+        found = os.stat(name, dir_fd=self._partials, follow_symlinks=False)
+        if os.path.samestat(found, os.fstat(file.fileno())):
+            return Written(found.st_size, _mtime_ns(found))
+        os.unlink(name, dir_fd=self._partials)  # another file has come to that path
+        return None
+
     def drop(self, path: str) -> None:
         """Remove one of our own work files, if it is there."""
         if not path.startswith(f"{STATE}/"):

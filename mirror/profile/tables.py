@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from mirror.core.model import LivePhotos, NameRules, OnGone, Order, Owners
+from mirror.core.model import Dedupe, LivePhotos, NameRules, OnGone, Order, Owners
 from mirror.profile.values import (
     NAMED,
     After,
@@ -156,6 +156,8 @@ class DestinationKeys(_Table):
     """Free space that is never used up, such as "1GiB"."""
     require_mount: Mount | None = None
     """true: the destination lies on a mounted disk; or the mount point's path."""
+    dedupe: Dedupe | None = None
+    """Store bytes that several destinations hold once: off, reflink or hardlink."""
 
 
 class MirrorKeys(DestinationKeys):
