@@ -43,6 +43,7 @@ class Event(StrEnum):
     NOTICE_FAILED = "notice.failed"
     REMOVALS_POSTPONED = "removals.postponed"
     QUARANTINE_PURGED = "quarantine.purged"
+    QUARANTINE_RESTORED = "quarantine.restored"
     ASSET_DAMAGED = "asset.damaged"
     ASSET_DRIFTED = "asset.drifted"
     ASSET_MISSING = "asset.missing"
@@ -122,6 +123,7 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.PLAN_HELD: frozenset({"action", "assets", "reason", "way_through"}),
     Event.REMOVALS_POSTPONED: frozenset({"assets", "reason"}),
     Event.QUARANTINE_PURGED: _CHANGE | {"bytes"},
+    Event.QUARANTINE_RESTORED: _CHANGE | {"bytes", "from_path"},
     Event.ASSET_DAMAGED: _CHANGE,
     Event.ASSET_DRIFTED: _CHANGE,
     Event.ASSET_MISSING: _CHANGE,

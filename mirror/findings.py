@@ -1,4 +1,4 @@
-"""What `check` and `verify` found, as text and as JSON values; prints nothing."""
+"""What `check`, `verify` and `quarantine` found, as text and as JSON values; prints nothing."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -7,7 +7,9 @@ from mirror.check import Check
 from mirror.core.check import Checked, Mark
 from mirror.core.verify import Condition, Found, Verification
 from mirror.logs import printable
+from mirror.quarantine import Restored, Waiting
 from mirror.render import size
+from mirror.shelf import Shelf
 
 _SHOWN: Final = 10  # of each mark; the rest is counted
 _WORDS: Final = {
@@ -116,3 +118,68 @@ def _found_json(found: Found) -> dict[str, str]:
         "condition": found.condition.value,
         "detail": found.detail,
     }
+
+
+# -- quarantine ------------------------------------------------------------------------------------
+
+
+def shelf_text(shelf: Shelf) -> Iterator[str]:
+    """What waits at one destination, one line a file."""
+    if shelf.error is not None:
+        return
+    size_bytes = sum(each.item.size_bytes for each in shelf.items)
+    files = f"{len(shelf.items)} file{'' if len(shelf.items) == 1 else 's'}"
+    told = f"{files} in quarantine ({size(size_bytes)})" if shelf.items else "nothing in quarantine"
+    yield f"{shelf.mirror} -> {shelf.destination.path}: {told}"
+    if not shelf.items:
+        return
+    rows = [("days left", "since", "size", "reason", "path", "run")]
+    rows += [_shelf_row(shelf, each) for each in shelf.items]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for days, since, size_, reason, path, run in rows:
+        yield (
+            f"  {days:>{widths[0]}}  {since:{widths[1]}}  {size_:>{widths[2]}}"
+            f"  {reason:{widths[3]}}  {path:{widths[4]}}  {run}"
+        )
+
+
+def _shelf_row(shelf: Shelf, each: Waiting) -> tuple[str, str, str, str, str, str]:
+    item, days = each.item, each.days_left(shelf.destination.quarantine_days, shelf.now)
+    return (
+        "ever" if days is None else str(days),
+        f"{item.quarantined_at:%F}" if each.is_recorded else "",
+        size(item.size_bytes),
+        item.reason,
+        printable(item.original_path),
+        each.run_id,
+    )
+
+
+def shelf_json(shelf: Shelf) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "mirror": shelf.mirror,
+        "destination": shelf.destination.path,
+        "files": [_waiting_json(shelf, each) for each in shelf.items],
+        "error": shelf.error and shelf.error.code,
+    }
+
+
+def _waiting_json(shelf: Shelf, each: Waiting) -> dict[str, Any]:
+    item = each.item
+    return {
+        "path": item.path,
+        "original_path": item.original_path,
+        "run_id": each.run_id,
+        "reason": item.reason,
+        "since": item.quarantined_at.isoformat() if each.is_recorded else None,
+        "days_left": each.days_left(shelf.destination.quarantine_days, shelf.now),
+        "size_bytes": item.size_bytes,
+        "sha1": item.sha1.hex() if item.sha1 else None,
+        "asset_id": item.asset_id or None,
+    }
+
+
+def restored_text(restored: Restored) -> str:
+    """One file that came back."""
+    return f"{printable(restored.waiting.item.original_path)} -> {printable(restored.place)}"

@@ -83,7 +83,7 @@ def remember(folder: OpenDestination, index: Index, *, now: datetime, dry: bool)
     has_list = folder.entry(f"{STATE}/{NAME}") is not None
     if has_list and fresh != _BROKEN:
         emit("warning", Event.INDEX_REBUILT, reason=_LOST)
-    found = list(_in_quarantine(folder, now))
+    found = list(in_quarantine(folder, now))
     with index.transaction():
         if has_list and not dry:
             index.take_note(KEPT, f"{NAME}.before-{_stamp()}")
@@ -92,7 +92,7 @@ def remember(folder: OpenDestination, index: Index, *, now: datetime, dry: bool)
         index.drop_note(FRESH)
 
 
-def _in_quarantine(folder: OpenDestination, now: datetime) -> Iterator[Quarantined]:
+def in_quarantine(folder: OpenDestination, now: datetime) -> Iterator[Quarantined]:
     """Every file there, as put there now: nobody knows since when it waits."""
     for run_id in folder.work_files(QUARANTINE):
         for path in _files(folder, f"{QUARANTINE}/{run_id}"):

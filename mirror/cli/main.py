@@ -9,12 +9,12 @@ import argcomplete
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from mirror import __version__
-from mirror.cli import checks, mirrors, profiles, states, trials
+from mirror.cli import checks, mirrors, profiles, quarantine, states, trials
 from mirror.cli.arguments import Parser
 from mirror.cli.shared import complain
 from mirror.errors import ExitCode, InternalError, MirrorError, UsageError
 
-_GROUPS = (mirrors, checks, states, trials, profiles)  # in the order of the help
+_GROUPS = (mirrors, checks, quarantine, states, trials, profiles)  # in the order of the help
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -123,6 +123,13 @@ class OpenDestination(Protocol):
             InterruptedRunError: the run is to stop.
         """
 
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """A file's bytes, piece by piece.
+
+        Raises:
+            OSError, InterruptedRunError: as `sha1`.
+        """
+
     def free_bytes(self) -> int:
         """What may still be written; very much where nobody can tell."""
 

@@ -191,15 +191,25 @@ class Folder:
             OSError: it is not there, or not a file that can be read.
             InterruptedRunError: the run is to stop.
         """
-        digest, offset = _sha1(), 0
+        digest = _sha1()
+        for piece in self.pieces(path):
+            digest.update(piece)
+        return digest.digest()
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """A file's bytes, piece by piece, from the disk.
+
+        Raises:
+            OSError, InterruptedRunError: as `sha1`.
+        """
+        offset = 0
         with self._opened(path) as file:
             _let_go(file, 0, 0)  # what memory holds says nothing of the disk
             while piece := file.read(_CHUNK_BYTES):
                 check_stopping()
-                digest.update(piece)
+                yield piece
                 _let_go(file, offset, len(piece))
                 offset += len(piece)
-        return digest.digest()
 
     def free_bytes(self) -> int:
         """What an ordinary user may still write."""

@@ -166,6 +166,12 @@ class MemoryDestination:
         with self.step("hash") as volume:
             return hashlib.sha1(volume.file(_checked(path)).data, usedforsecurity=False).digest()
 
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """A file's bytes, all at once."""
+        check_stopping()
+        with self.step("read") as volume:
+            yield bytes(volume.file(_checked(path)).data)
+
     def free_bytes(self) -> int:
         """What may still be written, as far as the volume tells."""
         with self.step("look") as volume:

@@ -58,12 +58,12 @@ def test_the_order_of_codes_is_the_programs() -> None:
 
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_every_command_is_mentioned(command: str) -> None:
-    assert re.search(rf"`(mirror )?(profile )?{command}[ `]", _README)
+    assert re.search(rf"`(mirror )?((profile|quarantine) )?{command}[ `]", _README)
 
 
 def test_no_command_is_mentioned_that_does_not_exist() -> None:
     mentioned = set(re.findall(r"`mirror (\w+)", _README))
-    assert mentioned <= {*_COMMANDS, "profile"}
+    assert mentioned <= {*_COMMANDS, "profile", "quarantine"}
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)", _README))

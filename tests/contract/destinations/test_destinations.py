@@ -95,6 +95,7 @@ def test_a_hash_is_of_all_bytes(place: Place):
     data = bytes(range(256)) * 10_000
     place.hands.put("a/b", data)
     assert place.there.sha1("a/b") == hashlib.sha1(data).digest()
+    assert b"".join(place.there.pieces("a/b")) == data
 
 
 def test_a_folder_is_one(place: Place):
