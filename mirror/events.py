@@ -57,6 +57,7 @@ class Event(StrEnum):
 
 # Type of each field in JSON. A unit is part of the name.
 _FIELD_TYPES: Final[dict[str, str]] = {
+    "abilities": "object",
     "account": "string",
     "action": "string",
     "assets": "integer",
@@ -103,7 +104,7 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.LISTING_INCOMPLETE: frozenset({"reason"}),
     Event.NAME_VANISHED: frozenset({"reason"}),
     Event.REQUEST_RETRY: frozenset({"method", "url", "status", "attempt", "wait_s", "reason"}),
-    Event.DESTINATION_NEW: frozenset({"reason"}),
+    Event.DESTINATION_NEW: frozenset({"reason", "abilities"}),
     Event.DESTINATION_TAKEN_OVER: frozenset({"reason"}),
     Event.INDEX_REBUILT: frozenset({"path", "reason"}),
     Event.INDEX_MIGRATED: frozenset({"path"}),

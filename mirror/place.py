@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ from mirror.destinations.identity import (
     Owner,
     check_seen,
     claim,
+    probed,
     read_marker,
     write_marker,
 )
@@ -126,7 +128,7 @@ class Place:
         claim(folder, self._known, owner)  # before anything is written
         folder.prepare()
         self._stack.enter_context(folder.locked())
-        claimed = claim(folder, self._known, owner)
+        claimed = probed(folder, claim(folder, self._known, owner))
         write_marker(folder, self._known, claimed)
         _tell(folder, claimed)
         self._stack.callback(self._give_up_index)  # closed by then, and still held
@@ -176,7 +178,9 @@ class Place:
 
 def _tell(folder: OpenDestination, claimed: Claimed) -> None:
     if claimed.is_new:
-        emit("info", Event.DESTINATION_NEW, destination=folder.name)
+        abilities = claimed.marker.abilities
+        told = asdict(abilities) if abilities else None
+        emit("info", Event.DESTINATION_NEW, destination=folder.name, abilities=told)
     elif claimed.was_elsewhere:
         reason = "its marker was last seen at another path"
         emit("info", Event.DESTINATION_TAKEN_OVER, destination=folder.name, reason=reason)

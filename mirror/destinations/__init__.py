@@ -52,6 +52,21 @@ class Written:
     mtime_ns: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What a destination can do, as far as trying shows it. Correctness needs none of it."""
+
+    hard_links: bool
+    reflinks: bool
+    folds_case: bool
+    mtime_step_ns: int
+    mtime_least_s: int  # the earliest time that is known to be held
+    mtime_most_s: int
+    folder_sync: bool
+    flock: bool
+    no_overwrite_rename: bool
+
+
 class PartialFile(Protocol):
     """An original on its way in: bytes are appended, read back, or thrown away, and then dated.
 
@@ -140,6 +155,13 @@ class OpenDestination(Protocol):
 
         Raises:
             NoSpaceError, UnwritableError: it is refused.
+        """
+
+    def probe(self) -> Abilities:
+        """Find out what it can do, and leave no trace; `prepare` comes first.
+
+        Raises:
+            OSError: nothing can be tried.
         """
 
     def open_partial(self, name: str) -> PartialFile:

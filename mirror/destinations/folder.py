@@ -25,12 +25,14 @@ from mirror.destinations import (
     MOVING,
     PARTIAL,
     STATE,
+    Abilities,
     Written,
     concerns_path,
     partial,
     unwritable,
 )
 from mirror.destinations.lock import check_free, locked
+from mirror.destinations.probe import Probe
 from mirror.errors import NotOursError, UnwritableError
 from mirror.threads import check_stopping
 
@@ -235,6 +237,16 @@ class Folder:
                 self._partials = self._walk(f"{STATE}/{PARTIAL}", create=False)
         except OSError as error:
             raise unwritable(self.root / STATE, error) from error
+
+    def probe(self) -> Abilities:
+        """Find out, among the partial files, what the file system can do.
+
+        Raises:
+            OSError: nothing can be tried.
+        """
+        if self._partials is None:
+            raise ValueError("prepare() first")
+        return Probe(self._partials, _rename_in_one_step, _reflink).abilities()
 
     def open_partial(self, name: str) -> "FolderPartial":
         """A partial file, made if need be; what an earlier run left there is still in it."""
@@ -493,7 +505,7 @@ class FolderPartial:
     def take(self, file: BinaryIO) -> bool:
         """Hold what another file holds by reference, where the file system can."""
         try:
-            fcntl.ioctl(self._fd, _FICLONE, file.fileno())
+            _reflink(file.fileno(), self._fd)
         except OSError:
             return False
         self._at = 0
@@ -543,13 +555,13 @@ def _sha1() -> "hashlib._Hash":
 
 def _rename_noreplace(old: int, source: str, new: int, target: str) -> None:
     """Rename without overwriting, by the surest way that the file system knows."""
-    if _renameat2 is not None:
-        flags = ctypes.c_uint(_RENAME_NOREPLACE)
-        if _renameat2(old, os.fsencode(source), new, os.fsencode(target), flags) == 0:
-            return
-        error = ctypes.get_errno()
-        if error not in _UNSUPPORTED:
-            raise OSError(error, os.strerror(error), target)
+    try:
+        _rename_in_one_step(old, source, new, target)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    else:
+        return
     try:
         os.link(source, target, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
     except OSError as error:
@@ -562,6 +574,19 @@ def _rename_noreplace(old: int, source: str, new: int, target: str) -> None:
         os.rename(source, target, src_dir_fd=old, dst_dir_fd=new)
     else:
         os.unlink(source, dir_fd=old)
+
+
+def _rename_in_one_step(old: int, source: str, new: int, target: str) -> None:
+    if _renameat2 is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), target)
+    flags = ctypes.c_uint(_RENAME_NOREPLACE)
+    if _renameat2(old, os.fsencode(source), new, os.fsencode(target), flags):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), target)
+
+
+def _reflink(reading: int, writing: int) -> None:
+    fcntl.ioctl(writing, _FICLONE, reading)
 
 
 def _copy(file: BinaryIO, new: FolderPartial) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from mirror.core.names import NAME_RULES_VERSION
-from mirror.destinations import MARKER, STATE, OpenDestination
+from mirror.destinations import MARKER, STATE, Abilities, OpenDestination
 from mirror.errors import NotMountedError, NotOursError, UnwritableError
 
 COPY: Final = "copy"  # the marker's mirror where `mirror copy` keeps the folder
@@ -30,6 +30,7 @@ class Marker:
     mirror: str  # "profile/mirror", or `copy`
     version: int = 1
     name_rules: int = 1  # under which the tree got its names, should the index be lost
+    abilities: Abilities | None = None  # None: not tried yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,12 @@ def read_marker(folder: OpenDestination) -> Marker | None:
     try:
         told = json.loads(content)
         return Marker(
-            told["id"], told["user_id"], told["mirror"], told["version"], told.get("name_rules", 1)
+            told["id"],
+            told["user_id"],
+            told["mirror"],
+            told["version"],
+            told.get("name_rules", 1),
+            _abilities(told.get("abilities")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise NotOursError(
@@ -149,6 +155,14 @@ def read_marker(folder: OpenDestination) -> Marker | None:
             why=str(error),
             hint="restore it from a backup; or move it away and pass --new-destination once",
         ) from error
+
+
+def _abilities(told: object) -> Abilities | None:
+    """What was tried; None where it was not, or by another version that tried something else."""
+    try:
+        return Abilities(**told) if isinstance(told, dict) else None
+    except TypeError:
+        return None
 
 
 def claim(folder: OpenDestination, known: Known | None, owner: Owner) -> Claimed:
@@ -190,6 +204,17 @@ def _bound(folder: OpenDestination, marker: Marker, owner: Owner) -> Marker:
         why=f"its marker names {marker.mirror!r}, this is {owner.mirror!r}",
         hint="choose another folder; if the mirror was only renamed, pass --rebind once",
     )
+
+
+def probed(folder: OpenDestination, claimed: Claimed) -> Claimed:
+    """With what the destination can do, which is tried once, and where the disk moved again."""
+    if claimed.marker.abilities is not None and not claimed.was_elsewhere:
+        return claimed
+    try:
+        abilities = folder.probe()
+    except OSError:
+        return claimed  # full, perhaps: the run will say so, and another one try again
+    return replace(claimed, marker=replace(claimed.marker, abilities=abilities))
 
 
 def write_marker(folder: OpenDestination, known: Known | None, claimed: Claimed) -> None:

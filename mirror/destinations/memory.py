@@ -18,6 +18,7 @@ from mirror.destinations import (
     MOVING,
     PARTIAL,
     STATE,
+    Abilities,
     Written,
     concerns_path,
     partial,
@@ -29,6 +30,7 @@ from mirror.threads import check_stopping
 
 _LOCK: Final = f"{STATE}/lock"
 _PIECE_BYTES: Final = 1 << 20
+_SECOND_NS: Final = 10**9
 
 
 class MemorySite:
@@ -188,6 +190,23 @@ class MemoryDestination:
                         volume.make_folder(folder)
         except OSError as error:
             raise unwritable(self.where(STATE), error) from error
+
+    def probe(self) -> Abilities:
+        """What the volume is said to be able to do."""
+        with self.step("probe") as volume:
+            traits = volume.traits
+        least_ns, most_ns = traits.mtime_range_ns
+        return Abilities(
+            hard_links=traits.has_hard_links,
+            reflinks=False,
+            folds_case=traits.folds_case,
+            mtime_step_ns=traits.mtime_step_ns,
+            mtime_least_s=-(-least_ns // _SECOND_NS),
+            mtime_most_s=most_ns // _SECOND_NS,
+            folder_sync=traits.has_folder_sync,
+            flock=traits.has_flock,
+            no_overwrite_rename=traits.has_noreplace,
+        )
 
     def open_partial(self, name: str) -> "MemoryPartial":
         """A partial file, made if need be."""

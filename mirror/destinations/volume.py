@@ -19,7 +19,7 @@ _LEAST_NS: Final = 1 - 2**63
 _MOST_NS: Final = 2**63 - 1
 _NAME_BYTES: Final = 255
 _BORN_NS: Final = 1_600_000_000_123_456_789
-_LOOKS: Final = frozenset({"scan", "look", "read", "hash"})
+_LOOKS: Final = frozenset({"scan", "look", "read", "hash", "probe"})
 
 
 class Killed(BaseException):

@@ -21,6 +21,8 @@ import pytest
 from mirror.destinations import folder as folder_module
 from mirror.destinations.identity import Known
 from mirror.destinations.lock import locked
+from mirror.destinations.memory import MemorySite
+from mirror.destinations.volume import Fault, Volume, refusal
 from mirror.errors import ExitCode, LockedError, MirrorError
 from mirror.index import Index
 from mirror.run import MirrorRun
@@ -108,6 +110,44 @@ async def test_a_first_run_leaves_a_marker_inside_and_a_memory_outside(tmp_path:
         assert me.known.id_of(str(me.root)) == told["id"]
         assert (me.root / ".mirror").stat().st_mode & 0o777 == 0o700
         assert not (me.root / ".mirror/lock").exists()
+
+
+async def test_what_a_destination_can_do_is_found_out_once(
+    tmp_path: Path, log: list[dict[str, Any]]
+):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.planned()
+        assert not me.root.exists()
+        await me.synced()
+        told = marker(me)["abilities"]
+        assert told["hard_links"] is True
+        assert told["mtime_step_ns"] >= 1
+        assert [line["abilities"] for line in log if line["event"] == "destination.new"] == [told]
+
+        file = me.root / ".mirror/mirror.json"
+        for odd in (None, {"hard_links": "perhaps"}, 7):
+            file.write_text(json.dumps(marker(me) | {"abilities": odd}))
+            await me.planned()
+            assert marker(me)["abilities"] == odd
+            await me.synced()
+            assert marker(me)["abilities"] == told
+        file.write_text(json.dumps(marker(me) | {"abilities": {**told, "hard_links": False}}))
+        await me.synced()
+        assert marker(me)["abilities"] == {**told, "hard_links": False}, "it is not asked again"
+        me.root = me.root.rename(tmp_path / "another disk")
+        await me.synced()
+        assert marker(me)["abilities"] == told
+
+
+async def test_what_cannot_be_tried_is_tried_another_time(tmp_path: Path):
+    volume = Volume()
+    volume.faults = [Fault(error=refusal(errno.ENOSPC, "disk"), of=frozenset({"probe"}))]
+    async with mirrored(tmp_path, photos(1)) as me:
+        me.site = MemorySite(volume, tmp_path / "index.sqlite3")
+        for told in (False, True):
+            await me.synced()
+            text = json.loads(volume.files()[".mirror/mirror.json"])
+            assert (text["abilities"] is not None) is told
 
 
 async def test_an_account_that_holds_nothing_yet_is_named_later(tmp_path: Path):

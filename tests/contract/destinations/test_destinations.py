@@ -18,6 +18,31 @@ from mirror.errors import LockedError, NotOursError
 from tests.contract.destinations.places import POOR, REAL, SECOND_NS, Hands, mounted, opened
 
 KINDS = ["folder", "memory", *(f"memory, {name}" for name in POOR), *REAL]
+# What is known of some, whatever they say of themselves.
+TOLD = {
+    "ext4": {
+        "hard_links": True,
+        "reflinks": False,
+        "folds_case": False,
+        "mtime_step_ns": 1,
+        "mtime_least_s": -(2**31),
+        "mtime_most_s": 15_032_385_535,
+        "folder_sync": True,
+        "flock": True,
+        "no_overwrite_rename": True,
+    },
+    "exfat": {"hard_links": False, "folds_case": True, "mtime_step_ns": SECOND_NS},
+    "ntfs": {"folds_case": True, "mtime_step_ns": 100, "no_overwrite_rename": False},
+    "memory, all of it": {
+        "hard_links": False,
+        "folds_case": True,
+        "mtime_step_ns": 2 * SECOND_NS,
+        "mtime_least_s": 315_532_800,
+        "folder_sync": False,
+        "flock": False,
+        "no_overwrite_rename": False,
+    },
+}
 _numbers = itertools.count(1)
 
 
@@ -129,6 +154,28 @@ def test_a_link_is_not_followed_and_one_to_a_folder_is_refused(place: Place):
     with pytest.raises(NotOursError):
         list(place.there.scan())
     assert place.there.entry("other/file") is None
+
+
+def test_what_it_can_do_is_what_happens(place: Place):
+    can = place.there.probe()
+    assert place.there.work_files(PARTIAL) == []
+    if place.kind in TOLD:
+        assert {name: getattr(can, name) for name in TOLD[place.kind]} == TOLD[place.kind]
+
+    place.bring("a.jpg", mtime_ns=can.mtime_least_s * SECOND_NS)
+    place.bring("b.jpg", mtime_ns=can.mtime_most_s * SECOND_NS)
+    held = [place.found()[path][2] // SECOND_NS for path in ("a.jpg", "b.jpg")]
+    step_s = can.mtime_step_ns / SECOND_NS
+    furthest = 2**63 // SECOND_NS  # what an index can hold
+    for got, told in zip(held, (can.mtime_least_s, can.mtime_most_s), strict=True):
+        assert abs(got - max(-furthest, min(told, furthest))) <= max(step_s, 1)
+    assert (place.there.entry("A.JPG") is not None) is can.folds_case
+    try:
+        place.hands.link_hard("a.jpg", "c.jpg")
+    except OSError:
+        assert not can.hard_links
+    else:
+        assert can.hard_links
 
 
 def test_there_is_room(place: Place):
