@@ -100,7 +100,7 @@ class Place:
     def claim(self, owner: Owner, now: datetime) -> None:
         """Make it this owner's, hold it, and finish what an earlier run had begun.
 
-        `now` is the server's clock.
+        `now` is when what goes to quarantine begins to wait.
 
         Raises:
             NotMountedError, NotOursError: see `identity.claim`.

@@ -75,7 +75,7 @@ def _set_aside(path: Path) -> str:
 def remember(folder: OpenDestination, index: Index, *, now: datetime, dry: bool) -> None:
     """Tell a new index of a destination that is not new; killed in the middle, it comes again.
 
-    `now` is the server's clock.
+    `now` is when files without a record begin to wait.
     """
     fresh = index.note(FRESH)
     if not fresh:

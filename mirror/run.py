@@ -128,7 +128,8 @@ class MirrorRun:
             rebind=asked.rebind,
             new_destination=asked.new_destination,
         )
-        now = self.client.server_date or datetime.now(UTC)
+        # By the clock that is ahead: what begins to wait now is due too early by no other.
+        now = max(self.client.server_date or asked.clock(), asked.clock())
         await claimed(place, owner, now, wait_s=asked.wait_s)
         return user
 

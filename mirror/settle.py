@@ -149,7 +149,7 @@ def parking(asset_id: str) -> str:
 def settle(folder: OpenDestination, index: Index, *, now: datetime, dry: bool = False) -> None:
     """Publish what had happened, drop what had not; `dry` looks and leaves every file alone.
 
-    `now` is the server's clock.
+    `now` is when what goes to quarantine begins to wait.
 
     Raises:
         UnwritableError: the destination cannot be read or written.
