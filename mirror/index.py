@@ -391,6 +391,11 @@ class Index:
             with self.transaction():
                 self._db.executemany("DELETE FROM partial WHERE name = ?", ended)
 
+    def outdate_manifest(self) -> None:
+        """Let the list of checksums be written again: it tells of an index that was lost."""
+        with self.transaction():
+            self._db.execute(_OUTDATED)
+
     def note_manifest(self) -> None:
         """Remember that the list of checksums tells what the rows tell."""
         self.drop_note("manifest")

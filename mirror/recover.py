@@ -87,6 +87,7 @@ def remember(folder: OpenDestination, index: Index, *, now: datetime, dry: bool)
     with index.transaction():
         if has_list and not dry:
             index.take_note(KEPT, f"{NAME}.before-{_stamp()}")
+            index.outdate_manifest()
         for item in found:
             index.add_quarantined(item)
         index.drop_note(FRESH)

@@ -15,6 +15,7 @@ from mirror.errors import ExitCode
 from mirror.index import Index, Quarantined
 from mirror.sandbox.records import StoredAsset
 from tests.integration.mirroring import (
+    NOON,
     Mirrored,
     content,
     counts,
@@ -244,6 +245,19 @@ async def test_a_retained_file_stays_and_the_old_list_of_checksums_still_names_i
         assert len((me.root / ".mirror/SHA1SUMS").read_bytes().splitlines()) == 1
         await me.assert_settled()
         assert len(list((me.root / ".mirror").glob("SHA1SUMS.before-*"))) == 1
+
+
+async def test_the_list_of_checksums_names_no_file_of_which_the_new_index_knows_nothing(
+    tmp_path: Path,
+):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        me.library.upload("other.jpg", b"", taken_at=NOON, visibility="archive")
+        me.library.delete(first(me).id)
+        index_of(me).unlink()
+        await me.synced()
+        assert len(files(me.root)) == 1
+        assert (me.root / ".mirror/SHA1SUMS").read_bytes() == b""
 
 
 @pytest.mark.parametrize("policy", [OnGone.QUARANTINE, OnGone.DELETE])
