@@ -19,7 +19,7 @@ from mirror.core.model import Destination, Mirror
 from mirror.destinations import Site
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode
-from mirror.immich.client import Client, RetryPolicy
+from mirror.immich.client import Client, RetryPolicy, Timeouts
 from mirror.run import MirrorRun, Options
 from mirror.sandbox import Library, Sandbox, sample_library
 from mirror.sandbox.records import MINIMUM, Key, StoredAsset, User
@@ -59,6 +59,7 @@ class Mirrored:
     key: str = "minimum"
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(sleep=no_wait))
     site: Site | None = None  # None: the folder
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
     @property
     def library(self) -> Library:
@@ -68,7 +69,10 @@ class Mirrored:
     async def ready(self, **options: Any) -> AsyncIterator[MirrorRun]:
         """A run that only has to be started."""
         async with Client(
-            self.sandbox.url, self.sandbox.api_keys[self.key], retry=self.retry
+            self.sandbox.url,
+            self.sandbox.api_keys[self.key],
+            retry=self.retry,
+            timeouts=self.timeouts,
         ) as client:
             await client.connect()
             yield MirrorRun(

@@ -1,0 +1,1 @@
+"""A state machine over a server, a folder and everything that befalls either."""
