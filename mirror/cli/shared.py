@@ -3,14 +3,13 @@
 import argparse
 import asyncio
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from mirror.cli.brake import Brake
 from mirror.errors import ExitCode, InternalError, InterruptedRunError, MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from mirror.transfer import Progress
 
 _T = TypeVar("_T")
-_GRACE_S: Final = 10  # what is under way has so long to end, once it is asked to
+_SHOW_CURSOR: Final = "\x1b[?25h"
 
 
 def complain(error: MirrorError) -> None:
@@ -173,40 +172,27 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         InterruptedRunError: it was stopped; what was under way is finished, or given up.
     """
 
-    async def stoppable() -> _T:
-        _stop_on_signals(asyncio.get_running_loop(), asyncio.current_task())
+    async def stoppable(brake: Brake) -> _T:
+        task = asyncio.current_task()
+        if task is not None:
+            brake.stops(task)
         return await work
 
     try:
-        return asyncio.run(stoppable())
+        with Brake(_tell_left) as brake:
+            return asyncio.run(stoppable(brake))
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
         raise InterruptedRunError(
             "the run was interrupted", hint="run again: it goes on where it stopped"
         ) from error
 
 
-def _stop_on_signals(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any] | None") -> None:
-    from mirror.threads import stopping
-
-    def stop(_number: int, _frame: object) -> None:
-        if task is None or stopping.is_set():
-            _leave_at_once("a second signal")
-        stopping.set()
-        timer = threading.Timer(_GRACE_S, _leave_at_once, [f"not done within {_GRACE_S} s"])
-        timer.daemon = True
-        timer.start()
-        loop.call_soon_threadsafe(task.cancel)
-
-    # Not the loop's own handlers: they wait while something blocks the loop.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
-
-
-def _leave_at_once(why: str) -> NoReturn:
-    """As a kill would, which every run is made for: the next one finishes what this one began."""
+def _tell_left(why: str) -> None:
+    """The last word of a process that ends at once."""
+    if sys.stderr.isatty():
+        sys.stderr.write(_SHOW_CURSOR)  # the bars had hidden it
     complain(InterruptedRunError("stopped at once", why=why, hint="run again: it goes on"))
     sys.stderr.flush()
-    os._exit(ExitCode.INTERRUPTED)
 
 
 def print_lines(lines: Iterable[str], file: "TextIO | None" = None) -> None:
