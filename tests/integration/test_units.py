@@ -113,6 +113,12 @@ def test_systemd_finds_nothing_to_say_of_the_units_of_one_user(tmp_path: Path) -
     assert said == []
 
 
+@pytest.mark.parametrize("unit", ["mirror@.service", "user/mirror@.service"])
+def test_the_log_goes_to_the_journal(unit: str) -> None:
+    # StandardError= is StandardOutput= where nothing is said of it.
+    assert "\nStandardError=journal\n" in (_UNITS / unit).read_text()
+
+
 # -- the drop-in -----------------------------------------------------------------------------------
 
 
