@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from mirror.core.model import Destination, Mirror
 from mirror.destinations import OpenDestination, site_of, unwritable
-from mirror.destinations.identity import Known, Owner, check_seen, claim, read_marker
+from mirror.destinations.identity import Known, Marker, Owner, check_seen, claim, read_marker
 from mirror.errors import ExitCode, LockedError, MirrorError, UsageError, worst
 from mirror.index import Index, Stored, broken
 from mirror.last_run import LastRun, LastRuns, newer, read_last_run
@@ -34,6 +34,7 @@ class Status:
     stored: Stored | None = None  # None: nothing lies there, or it cannot be looked at
     is_running: bool = False
     free_bytes: int | None = None
+    marker: Marker | None = None
     error: MirrorError | None = None  # why it cannot be looked at
 
     @property
@@ -116,15 +117,18 @@ class _Look:
         site.check(require_mount=self._destination.require_mount)
         folder = site.open()
         with folder or nullcontext():
-            marked = folder is not None and read_marker(folder) is not None
-            check_seen(site.name, known, marked=marked, new_destination=False)
+            marker = read_marker(folder) if folder else None
+            check_seen(site.name, known, marked=marker is not None, new_destination=False)
             if folder is None:
                 return self._status()
             claim(folder, known, Owner(user_id="", mirror=self._label))
-            is_running = _is_held(folder)
-            last = newer(read_last_run(folder), self._remembered)
-            stored, free_bytes = self._stored(), folder.free_bytes()
-        return self._status(last, stored, is_running=is_running, free_bytes=free_bytes)
+            return self._status(
+                newer(read_last_run(folder), self._remembered),
+                stored=self._stored(),
+                is_running=_is_held(folder),
+                free_bytes=folder.free_bytes(),
+                marker=marker,
+            )
 
     def _stored(self) -> Stored | None:
         if not self._site.index_path.exists():
@@ -132,15 +136,7 @@ class _Look:
         with Index(self._site.index_path, dry=True) as index:
             return index.stored()
 
-    def _status(
-        self,
-        last: LastRun | None = None,
-        stored: Stored | None = None,
-        *,
-        is_running: bool = False,
-        free_bytes: int | None = None,
-        error: MirrorError | None = None,
-    ) -> Status:
+    def _status(self, last: LastRun | None = None, **seen: Any) -> Status:  # noqa: ANN401 (fields)
         profile, mirror, account = self._names
         return Status(
             profile=profile,
@@ -148,10 +144,7 @@ class _Look:
             account=account,
             destination=self._destination.path,
             last=last or self._remembered,
-            stored=stored,
-            is_running=is_running,
-            free_bytes=free_bytes,
-            error=error,
+            **seen,
         )
 
 

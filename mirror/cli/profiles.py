@@ -2,12 +2,19 @@
 
 import argparse
 import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from mirror.cli.arguments import Commands, Help, add_common, add_lookup, command
-from mirror.cli.shared import settings_of
-from mirror.errors import ExitCode
+from mirror.cli.shared import print_lines, run, settings_of
+from mirror.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from mirror.online import Findings
+    from mirror.profile import Profile
 
 
 def add(commands: Commands) -> None:
@@ -40,8 +47,15 @@ def _add_profile(commands: Commands) -> None:
         Help(
             "check a profile, and report every problem at once",
             "mirror profile check ./family.toml",
+            "With --online every account and destination is tried, too; nothing is written.",
         ),
     )
+    check.add_argument(
+        "--online",
+        action="store_true",
+        help="ask the servers: whose key, what it may do, what is selected and what is not",
+    )
+    check.add_argument("--json", action="store_true", help="what --online finds, as JSON")
     unit = command(
         actions,
         "unit",
@@ -87,10 +101,43 @@ def _profile_show(args: argparse.Namespace) -> ExitCode:
 def _profile_check(args: argparse.Namespace) -> ExitCode:
     from mirror import choose
 
-    profile = choose.chosen(args.profile, (), settings_of(args)).profile
+    if args.json and not args.online:
+        raise UsageError("--json is of what --online finds", hint="pass --online as well")
+    profile = choose.chosen(args.profile, (), settings_of(args, tells_files=False)).profile
+    if args.online:
+        return _try_online(args, profile)
     mirrors = ", ".join(mirror.name for mirror in profile.mirrors)
     print(f"{profile.path}: in order; accounts: {', '.join(profile.accounts)}; mirrors: {mirrors}")
     return ExitCode.OK
+
+
+def _try_online(args: argparse.Namespace, profile: "Profile") -> ExitCode:
+    from mirror import online_text
+    from mirror.online import tried
+    from mirror.status import Memory
+
+    allowed = args.allow_unknown_server
+    found = run(tried(profile, Memory.of_user(), allow_unknown_server=allowed))
+    now = datetime.now(UTC)
+    if args.json:
+        print(json.dumps(online_text.findings_json(found), indent=1))
+    elif sys.stdout.isatty():
+        _show(found, now)
+    else:
+        print_lines(online_text.findings_lines(found, now))
+    return found.exit_code
+
+
+def _show(found: "Findings", now: datetime) -> None:
+    from rich.console import Console
+
+    from mirror import online_text
+
+    console = Console(highlight=False)
+    for table in online_text.findings_tables(found, now):
+        console.print(table)
+    for line in online_text.below_tables(found):
+        console.print(line, markup=False)
 
 
 def _profile_unit(args: argparse.Namespace) -> ExitCode:
