@@ -131,7 +131,7 @@ async def test_a_disk_that_is_not_mounted_is_exit_code_4_and_hides_no_other(fami
     family.root.mkdir()
     first, second = family.told()
     assert first["error"]["code"] == "not-mounted"
-    assert first["last_run"]["counts"] == {"downloaded": 3}  # remembered outside
+    assert sum(first["last_run"]["counts"].values()) == 3  # remembered outside
     assert first["last_success_at"] is not None
     assert first["stored"] is None
     assert second["error"] is None
