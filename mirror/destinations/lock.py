@@ -79,9 +79,7 @@ def _acquire(path: Path) -> int:
                 return _acquire_exclusively(path)
             raise
         if _is_still_there(path, descriptor):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _holder(), 0)
-            return descriptor
+            return _signed(descriptor, path)
         os.close(descriptor)  # its holder removed it between our open and our flock
 
 
@@ -94,18 +92,30 @@ def _is_still_there(path: Path, descriptor: int) -> bool:
 def _acquire_exclusively(path: Path) -> int:
     """A lock that is there with its holder's name, or not at all."""
     mine = path.with_name(f"{NAME}.{uuid.uuid4()}")
-    with mine.open("xb") as file:
-        file.write(_holder())
-        file.flush()
-        os.fsync(file.fileno())  # a name that no boot id goes with would hold everybody up for ever
     try:
+        with mine.open("xb") as file:
+            file.write(_holder())
+            file.flush()
+            os.fsync(file.fileno())  # torn, it would name nobody, and hold everybody up for ever
         while (descriptor := _taken(mine, path)) is None:
             if _is_alive(path):
                 raise _refused(path)
             _clear_away(path)
         return descriptor
     finally:
-        mine.unlink()
+        mine.unlink(missing_ok=True)
+
+
+def _signed(descriptor: int, path: Path) -> int:
+    """The lock with its holder's name in it; on a full disk, no lock and no file."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, _holder(), 0)
+    except OSError:
+        path.unlink()
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _taken(mine: Path, path: Path) -> int | None:
@@ -127,8 +137,7 @@ def _created(path: Path) -> int | None:
         descriptor = os.open(path, flags, 0o600)
     except FileExistsError:
         return None
-    os.pwrite(descriptor, _holder(), 0)
-    os.fsync(descriptor)
+    os.fsync(_signed(descriptor, path))
     return descriptor
 
 

@@ -1,13 +1,26 @@
 """A disk that fills up: on a small tmpfs of the test's own, through the command line."""
 
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from mirror.sandbox import Sandbox
+from mirror.core.model import OnGone
+from mirror.errors import ExitCode, NoSpaceError
+from mirror.sandbox import Library, Sandbox
 from tests.integration.command import Ended, mirror, write_profile
-from tests.integration.mirroring import content, files, names_in, photos, sha1_of
+from tests.integration.mirroring import (
+    NOON,
+    content,
+    describe,
+    files,
+    mirrored,
+    names_in,
+    photos,
+    sha1_of,
+    wanted,
+)
 from tests.integration.test_destination import mounted, remount
 
 _COUNT, _BYTES = 40, 100_000
@@ -30,11 +43,14 @@ def assert_finished(home: Path, ended: Ended) -> None:
     assert ended.code == 0, ended.err
     assert assert_whole(root) == _COUNT
     assert names_in(root / ".mirror/partial") == set()
-    told = subprocess.run(
-        ["sha1sum", "-c", "--quiet", ".mirror/SHA1SUMS"], cwd=root, check=False, capture_output=True
-    )
-    assert told.returncode == 0, told.stdout
+    assert_true_manifest(root)
     assert len((root / ".mirror/SHA1SUMS").read_text().splitlines()) == _COUNT
+
+
+def assert_true_manifest(root: Path) -> None:
+    command = ["sha1sum", "-c", "--quiet", "--strict", ".mirror/SHA1SUMS"]
+    told = subprocess.run(command, cwd=root, check=False, capture_output=True)
+    assert told.returncode == 0, told.stdout
 
 
 @pytest.mark.parametrize("size", ["200k", "1m", "2500k"])
@@ -92,3 +108,50 @@ async def test_a_disk_that_is_full_before_the_run_changes_nothing(tmp_path: Path
             ended = await synced(tmp_path)
             assert ended.code == 0, ended.err
             assert len(files(root)) == _COUNT - 1
+
+
+@pytest.mark.parametrize("free_bytes", [0, 8 << 10, 56 << 10, 152 << 10, 280 << 10])
+async def test_on_a_disk_that_is_nearly_full_changes_lose_nothing(tmp_path: Path, free_bytes: int):
+    """Wherever it is that the last bytes go: a lock, the index, a photo, a folder, the manifest."""
+    async with mirrored(tmp_path, photos(30, 20_000)) as me:
+        me.destination |= {"on_removed": OnGone.QUARANTINE}
+        with mounted(me.root, "-o", "size=16m"):
+            await me.synced()
+            old, new = _change(me.library)
+            _fill(me.root / ".mirror/ballast", free_bytes)
+            for _ in range(2):
+                run = await me.run()
+                assert isinstance(run.report.error, NoSpaceError), describe(run)
+                assert run.report.exit_code is ExitCode.DESTINATION
+                assert set(files(me.root).values()) <= old | new
+                lying = (path for path in me.root.rglob("*") if path.is_file())
+                assert old <= {sha1_of(path.read_bytes()) for path in lying}
+                assert not list((me.root / ".mirror").glob("lock*"))
+            (me.root / ".mirror/ballast").unlink()
+            await me.synced()
+            assert set(files(me.root).values()) == new
+            assert_true_manifest(me.root)
+            assert names_in(me.root / ".mirror/partial") == set()
+            await me.assert_settled()
+
+
+def _change(library: Library) -> tuple[set[bytes], set[bytes]]:
+    """A bit of everything; what there was, and what is wanted."""
+    old = {asset.content.sha1 for asset in wanted(library)}
+    own = list(library.own())
+    for number, asset in enumerate(own[:8]):
+        library.rename(asset.id, f"renamed {number}.jpg")
+    for number, asset in enumerate(own[8:14]):
+        library.replace(asset.id, content(f"replaced {number}", 20_000))
+    library.trash(*(asset.id for asset in own[14:18]))
+    for number in range(5):
+        library.upload(f"new {number}.jpg", content(f"new {number}", 20_000), taken_at=NOON)
+    return old, {asset.content.sha1 for asset in wanted(library)}
+
+
+def _fill(ballast: Path, free_bytes: int) -> None:
+    with ballast.open("wb", buffering=0) as file:
+        with suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        file.truncate(file.tell() - free_bytes)
