@@ -268,7 +268,7 @@ class Index:
     def is_sound(self) -> bool:
         """Whether it reads as it was written, all of it; for whoever doubts what it said."""
         try:
-            return self._db.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
+            return self._db.execute("PRAGMA integrity_check(1)").fetchall() == [("ok",)]
         except sqlite3.Error:
             return False
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from mirror.core.model import Destination
 from mirror.core.names import NAME_RULES_VERSION
@@ -26,6 +26,16 @@ from mirror.events import Event, emit
 from mirror.index import Index, broken, damaged
 from mirror.recover import opened, remember, renewed
 from mirror.settle import settle
+
+# What a fault of ours raises; and so does an index that says what nobody wrote.
+_NONSENSE: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
 class Place:
@@ -158,7 +168,7 @@ class Place:
         """
         try:
             yield
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, TypeError, ValueError) as error:
+        except _NONSENSE as error:
             if self._has_sound_index():
                 raise  # our own fault
             self._damage = damaged(self._site.index_path, f"it made no sense: {error}")

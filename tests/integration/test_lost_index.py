@@ -18,6 +18,7 @@ from tests.integration.mirroring import (
     NOON,
     Mirrored,
     content,
+    contents,
     counts,
     describe,
     files,
@@ -26,6 +27,7 @@ from tests.integration.mirroring import (
     names_in,
     photos,
     tree,
+    wanted,
     whole,
 )
 
@@ -215,6 +217,25 @@ async def test_a_value_that_makes_no_sense_is_damage_too(tmp_path: Path, log: Lo
 
         assert counts(run) == {"adopted": 3}
         assert len(rebuilt(log)) == 1
+
+
+async def test_a_bit_that_flips_in_any_copy_of_an_id_costs_no_photo(tmp_path: Path):
+    """SQLite keeps one in the row, and one in each way to find it."""
+    async with mirrored(tmp_path, photos(3)) as me:
+        await me.synced()
+        data = bytearray(index_of(me).read_bytes())
+        asset_id = first(me).id.encode()
+        copies = [at for at in range(len(data)) if data[at : at + len(asset_id)] == asset_id]
+        for at in copies:
+            changed = bytes(data[:at]) + b"z" + bytes(data[at + 1 :])
+            for beside in index_of(me).parent.glob("index.sqlite3*"):
+                beside.unlink()
+            index_of(me).write_bytes(changed)
+
+            await me.synced()
+
+            assert set(contents(wanted(me.library))) <= set(files(me.root).values())
+        assert len(copies) > 2
 
 
 async def test_a_first_run_has_lost_nothing(tmp_path: Path, log: Log):
