@@ -17,7 +17,7 @@ from mirror.errors import LimitError
 
 GRACE_S: Final = 60.0  # what is still under way so long after `max_duration` is resumed next time
 _GOES_ON: Final = "run again: it goes on where it stopped"
-_BURST_S: Final = 0.25  # what was not used in the last moment may be caught up
+BURST_S: Final = 0.25  # what was not used in the last moment may be caught up
 _LONGEST_WAIT_S: Final = 5.0  # then the timetable is looked at again
 
 
@@ -47,7 +47,7 @@ class Bandwidth:
 
     async def _pay(self, owed_bytes: float) -> None:
         now_s = self.clock_s()
-        self._ready_s = max(self._ready_s, now_s - _BURST_S)
+        self._ready_s = max(self._ready_s, now_s - BURST_S)
         while owed_bytes > 0:
             rate = self.timetable.rate_at(self.local_now())
             if rate is None:

@@ -11,7 +11,7 @@ import pytest
 from mirror.core.model import Limits, Order
 from mirror.core.timetable import parse_timetable
 from mirror.errors import ExitCode, LimitError
-from mirror.limits import Allowance
+from mirror.limits import BURST_S, Allowance
 from mirror.sandbox import Sandbox
 from mirror.sandbox.faults import Stalled
 from tests.integration.command import mirror, write_profile
@@ -127,9 +127,10 @@ async def test_mirrors_together_keep_the_bandwidth(tmp_path: Path) -> None:
     assert came == 2 * count * 100_000
     told = f"{came / passed_s / MIB:.3f} MiB/s over {passed_s:.1f} s"
     print(told)
-    assert came / passed_s < 1.1 * rate, told
+    # What may be caught up at the start weighs too much in two seconds to be told as a rate.
+    assert came <= rate * (passed_s + BURST_S), told
     if SLOW:
-        assert came / passed_s > 0.9 * rate, told
+        assert 0.9 * rate < came / passed_s < 1.1 * rate, told
 
 
 # -- what comes first ------------------------------------------------------------------------------
