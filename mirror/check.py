@@ -3,15 +3,15 @@
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mirror.core.check import Checked, Mark, Why, differences, ids, path_bytes
 from mirror.core.guard import Hold
-from mirror.core.plan import Action
+from mirror.decide import Decided, Decider
 from mirror.events import Event, emit
 from mirror.index import Index
 from mirror.place import Place
-from mirror.run import Decided, MirrorRun
+from mirror.run import MirrorRun
 from mirror.survey import Survey
 
 
@@ -26,9 +26,10 @@ class Check(MirrorRun):
     holds: tuple[Hold, ...] = ()
 
     async def _sync(self, place: Place, user: str | None) -> None:
-        decided = await self._decide(place, user)
+        decider = self._decider()
+        decided = await decider.decide(place, user)
         self.plan, self.holds = decided.whole, decided.holds
-        for checked in self._compared(decided, place.index):
+        for checked in self._compared(decider, decided, place.index):
             self.marks[checked.mark] += 1
             self.tell(self, checked)
             if checked.mark is not Mark.MATCH:
@@ -41,21 +42,14 @@ class Check(MirrorRun):
             complete=self.report.complete,
         )
 
-    def _compared(self, decided: Decided, index: Index) -> Iterable[Checked]:
-        survey, actions = decided.survey, self._actions(decided)
+    def _compared(self, decider: Decider, decided: Decided, index: Index) -> Iterable[Checked]:
+        survey, actions = decided.survey, decider.as_if_nothing_had_failed(decided).actions
         unlisted = survey.unlisted if self.report.complete else []
         apart = ids(actions) | {row.asset_id for row in unlisted}
         known = frozenset(decided.whole.known)
         differing = differences(actions, unlisted, survey.disk, known=known)
         every = heapq.merge(differing, self._rows(index, survey, apart), key=path_bytes)
         return (it for it in every if not (self.one_way and it.mark is Mark.MISSING_ON_SRC))
-
-    def _actions(self, decided: Decided) -> tuple[Action, ...]:
-        """The plan as if nothing had failed before: what came damaged does not match."""
-        if not decided.whole.known:
-            return decided.whole.actions
-        tried = [replace(item, known_failure=False) for item in decided.survey.differences]
-        return self._whole(replace(decided.survey, differences=tried), decided.hearing).actions
 
     def _rows(self, index: Index, survey: Survey, apart: set[str]) -> Iterator[Checked]:
         """The rows that the plan has nothing to do with."""

@@ -29,11 +29,11 @@ from mirror.destinations.identity import Known
 from mirror.errors import ExitCode, MirrorError, UsageError
 from mirror.logs import printable
 from mirror.manifest import NAME as MANIFEST
+from mirror.options import Options
 from mirror.profile import Profile
 from mirror.profile.loading import load_profile
 from mirror.progress import shown
 from mirror.render import report_text, size
-from mirror.run import Options
 from mirror.sandbox import Library, Request, Sandbox, sample_library
 from mirror.sandbox.images import Taken, jpeg
 from mirror.sandbox.records import StoredAsset

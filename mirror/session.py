@@ -29,8 +29,9 @@ from mirror.events import Event, emit
 from mirror.immich.client import Client
 from mirror.limits import Allowance, Allowances, Bandwidth
 from mirror.nearby import Neighbour, Neighbourhood
+from mirror.options import Options
 from mirror.profile import Account, Profile
-from mirror.run import MirrorRun, Options
+from mirror.run import MirrorRun
 from mirror.secrets import read_secret
 from mirror.transfer import Progress
 

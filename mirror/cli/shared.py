@@ -119,8 +119,8 @@ def session_of(
     from mirror.core.guard import Allowed
     from mirror.core.model import Limits
     from mirror.destinations.identity import Known
+    from mirror.options import Options
     from mirror.progress import Silent
-    from mirror.run import Options
     from mirror.session import Session
     from mirror.settings import state_directory
 

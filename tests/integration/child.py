@@ -19,7 +19,8 @@ from mirror import logs
 from mirror.core.model import Destination, Mirror, NameRules
 from mirror.destinations import folder
 from mirror.immich.client import Client
-from mirror.run import MirrorRun, Options
+from mirror.options import Options
+from mirror.run import MirrorRun
 from tests.integration.mirroring import Silent
 
 _STEPS: dict[str, tuple[tuple[Any, str], ...]] = {

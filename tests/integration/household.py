@@ -12,9 +12,9 @@ from mirror.commands import Chosen, sync
 from mirror.core.report import Report
 from mirror.destinations.identity import Known
 from mirror.last_run import LastRuns
+from mirror.options import Options
 from mirror.profile import Profile
 from mirror.profile.loading import load_profile
-from mirror.run import Options
 from mirror.sandbox import Library, Sandbox
 from mirror.session import Session
 from mirror.status import Memory, Status, exit_code, look

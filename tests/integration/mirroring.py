@@ -20,7 +20,8 @@ from mirror.destinations import Site
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode
 from mirror.immich.client import Client, RetryPolicy, Timeouts
-from mirror.run import MirrorRun, Options
+from mirror.options import Options
+from mirror.run import MirrorRun
 from mirror.sandbox import Library, Sandbox, sample_library
 from mirror.sandbox.records import MINIMUM, Key, StoredAsset, User
 from tests.integration.command import ended_with

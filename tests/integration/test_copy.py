@@ -12,8 +12,9 @@ from mirror.copy_options import add_copy_options
 from mirror.copying import copy_request
 from mirror.core.plan import Action, Kind, Reason
 from mirror.errors import ExitCode
+from mirror.options import Options
 from mirror.progress import Silent
-from mirror.run import MirrorRun, Options
+from mirror.run import MirrorRun
 from mirror.sandbox import Library, Sandbox, sample_library
 from mirror.sandbox.content import Fixed
 from mirror.sandbox.records import StoredAsset

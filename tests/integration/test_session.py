@@ -6,8 +6,8 @@ from mirror.core.model import Destination, Mirror
 from mirror.core.report import Report
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode, InternalError
+from mirror.options import Options
 from mirror.profile import Account, Profile
-from mirror.run import Options
 from mirror.sandbox import Sandbox
 from mirror.secrets import LiteralSecret
 from mirror.session import Session

@@ -11,8 +11,8 @@ from mirror.core.report import Report
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode
 from mirror.events import Event
+from mirror.options import Options
 from mirror.profile import Account, Profile
-from mirror.run import Options
 from mirror.sandbox import Library, Sandbox
 from mirror.sandbox.faults import Corrupted, Rule, Stalled
 from mirror.secrets import LiteralSecret
