@@ -22,7 +22,7 @@ from tests.integration.mirroring import LABEL, Mirrored, content, describe, no_w
 from tests.machine import troubles
 from tests.machine.dying import KilledError, dying
 from tests.machine.hands import Hands, Seen, observe, sha1
-from tests.machine.leaving import Leaving, Policies
+from tests.machine.leaving import KEPT, Leaving, Policies
 from tests.machine.memory import Memory
 from tests.machine.model import LAYOUTS, SELECTIONS, TODAY, Wanted, fold, wanted
 
@@ -247,6 +247,15 @@ class World:
             memory.note_trash(leaving, gone, surely=ran is not None and ran.is_whole)
             self._note_scope(ran)
         return ran
+
+    def run_unchecked(self, *, die_at: int | None = None) -> None:
+        """One run after which nobody looks what became of what is not wanted any more."""
+        goal = self.goal()
+        leaving, gone = self.leaving(goal), self.memory.gone(goal)
+        may_leave = [held for held in gone.values() if leaving.fates(held) != KEPT]
+        self.run(die_at=die_at)
+        for held in may_leave:
+            held.certain = False
 
     def leaving(self, goal: list[Wanted]) -> Leaving:
         """What is said of the rest."""
