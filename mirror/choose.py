@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mirror.commands import Chosen
 from mirror.errors import UsageError
+from mirror.profile import Chosen
 from mirror.profile.checks import near
 from mirror.profile.loading import all_profiles, find_profile, load_profile
 from mirror.settings import GlobalSettings

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -16,18 +16,10 @@ from mirror.errors import IncompleteListingError
 from mirror.immich.listing import Listing, user_id
 from mirror.limits import Allowances
 from mirror.notices import noticed
-from mirror.profile import Profile
+from mirror.profile import Chosen
 from mirror.select import selected
 from mirror.session import Session, tell_end, told
 from mirror.verify import Asked, VerifyRun
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """A profile and those of its mirrors that a command is about."""
-
-    profile: Profile
-    mirrors: tuple[Mirror, ...]
 
 
 async def sync(profiles: Iterable[Chosen], session: Session) -> list[Report]:

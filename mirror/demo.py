@@ -21,7 +21,7 @@ from typing import Final
 
 import tomli_w
 
-from mirror.commands import Chosen, sync
+from mirror.commands import sync
 from mirror.core.plan import Action
 from mirror.core.report import Outcome, Report
 from mirror.destinations import STATE, unwritable
@@ -30,14 +30,15 @@ from mirror.errors import ExitCode, MirrorError, UsageError
 from mirror.logs import printable
 from mirror.manifest import NAME as MANIFEST
 from mirror.options import Options
-from mirror.profile import Profile
+from mirror.profile import Chosen, Profile
 from mirror.profile.loading import load_profile
 from mirror.progress import shown
-from mirror.render import report_text, size
+from mirror.render import report_text
 from mirror.sandbox import Library, Request, Sandbox, sample_library
 from mirror.sandbox.images import Taken, jpeg
 from mirror.sandbox.records import StoredAsset
 from mirror.session import Session
+from mirror.sizes import size
 
 _ASSETS: Final = 300
 _HEADER: Final = "# Written by `mirror demo`. Its server was a sample, and is gone.\n"

@@ -7,7 +7,7 @@ that the event does not declare is a programming error and raises at once.
 from enum import StrEnum
 from typing import Any, Final
 
-import structlog
+from mirror import logs
 
 SCHEMA_VERSION: Final = 1
 
@@ -154,7 +154,7 @@ def emit(level: str, event: Event, /, **fields: Any) -> None:  # noqa: ANN401 (J
     undeclared = renamed.keys() - FIELDS[event] - _CONTEXT
     if undeclared:
         raise ValueError(f"{event.value} does not declare {sorted(undeclared)}")
-    getattr(structlog.get_logger(), level)(event.value, **renamed)
+    getattr(logs.logger(), level)(event.value, v=SCHEMA_VERSION, **renamed)
 
 
 def schema() -> dict[str, Any]:

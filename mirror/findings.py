@@ -8,8 +8,8 @@ from mirror.core.check import Checked, Mark
 from mirror.core.verify import Condition, Found, Verification
 from mirror.logs import printable
 from mirror.quarantine import Restored, Waiting
-from mirror.render import size
 from mirror.shelf import Shelf
+from mirror.sizes import size
 
 _SHOWN: Final = 10  # of each mark; the rest is counted
 _WORDS: Final = {

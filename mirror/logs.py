@@ -1,20 +1,21 @@
-"""Where log lines go, and in which form: JSON lines unless a person is looking."""
+"""Where log lines go, and in which form: JSON lines unless a person is looking.
+
+structlog is loaded with the first line: that costs as much as a third of a start, and many commands
+say nothing.
+"""
 
 import io
 import json
 import os
 import sys
 from collections import deque
-from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TextIO
-
-import structlog
+from typing import Any, Final, Protocol, TextIO
 
 from mirror.errors import UsageError
-from mirror.events import SCHEMA_VERSION
 
 _ENCODER: Final = json.JSONEncoder(default=str)
 # A person reads these again, and better, when the command ends.
@@ -22,6 +23,13 @@ _SUMMARISED: Final = frozenset({"mirror.end", "asset.failed", "plan.held", "list
 _MILESTONES: Final = frozenset({"run.start", "run.end", "mirror.start", "mirror.end"})
 _TAIL_LINES: Final = 100
 _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class Lines(Protocol):
+    """What takes finished lines, as structlog hands them over."""
+
+    def msg(self, line: str) -> None:
+        """Take one."""
 
 
 class _Lines:
@@ -41,7 +49,11 @@ class _Lines:
 @dataclass(slots=True)
 class _Form:
     json_lines: bool = False
+    level: str = "info"  # of the lines that stderr gets
+    summary: bool = False
     file: "LogFile | None" = None
+    lines: Lines | None = None  # None: nothing was configured
+    is_ready: bool = True  # as structlog has it
     tail: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
 
@@ -117,23 +129,55 @@ def configure(
     Raises:
         UsageError: the file cannot be written.
     """
-    _form.json_lines = json_lines
-    out = stream or sys.stderr
     if _form.file is not None:
         _form.file.close()
-    file = _form.file = LogFile(log_file) if log_file else None
+    _form.file = None
+    _form.json_lines, _form.level, _form.summary = json_lines, level, summary
+    _form.lines = _Lines(stream or sys.stderr)
+    _form.is_ready = False
+    _form.file = LogFile(log_file) if log_file else None
 
-    lowest = _LEVELS[level] if file is None else min(_LEVELS[level], _LEVELS["info"])
+
+def logger() -> Any:  # noqa: ANN401 (structlog's)
+    """What lines are said to: a method for each level."""
+    import structlog  # noqa: PLC0415
+
+    if not _form.is_ready:
+        _set_up()
+        _form.is_ready = True
+    return structlog.get_logger()
+
+
+@contextmanager
+def redirected(lines: Lines) -> Iterator[None]:
+    """Lines for stderr go elsewhere meanwhile, in the form that they had."""
+    import structlog  # noqa: PLC0415
+
+    logger()
+    before = structlog.get_config()["logger_factory"]
+    structlog.configure(logger_factory=lambda *_: lines)
+    try:
+        yield
+    finally:
+        structlog.configure(logger_factory=before)
+
+
+def _set_up() -> None:
+    import structlog  # noqa: PLC0415
+
+    lines, lowest = _form.lines, _LEVELS[_form.level]
+    if _form.file is not None:
+        lowest = min(lowest, _LEVELS["info"])
 
     def render(_: object, __: str, event: MutableMapping[str, Any]) -> str:
         line = _ENCODER.encode(event)
-        if file is not None:
-            file.write(line)
+        if _form.file is not None:
+            _form.file.write(line)
         _keep(event)
-        told = summary and not json_lines and event["event"] in _SUMMARISED
-        if told or _LEVELS[event["level"]] < _LEVELS[level]:
+        told = _form.summary and not _form.json_lines and event["event"] in _SUMMARISED
+        if told or _LEVELS[event["level"]] < _LEVELS[_form.level]:
             raise structlog.DropEvent
-        return line if json_lines else _sentence(event)
+        return line if _form.json_lines else _sentence(event)
 
     structlog.configure(
         processors=[
@@ -144,7 +188,7 @@ def configure(
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
-        logger_factory=lambda *_: _Lines(out),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )
 
@@ -160,8 +204,8 @@ def _keep(event: Mapping[str, Any]) -> None:
 
 def _in_order(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """When, how grave and what first, for whoever reads the raw lines."""
-    first = {"ts": event.pop("ts"), "level": event.pop("level"), "event": event.pop("event")}
-    return {**first, "v": SCHEMA_VERSION, **event}
+    first = {name: event.pop(name) for name in ("ts", "level", "event", "v")}
+    return {**first, **event}
 
 
 def _sentence(event: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from mirror.errors import MirrorError
 from mirror.logs import printable
 from mirror.online import AccountCheck, Findings, MirrorCheck, Own
 from mirror.premises import Premises
-from mirror.render import size
+from mirror.sizes import size
 from mirror.status_text import ago
 
 if TYPE_CHECKING:

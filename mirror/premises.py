@@ -19,7 +19,7 @@ from mirror.errors import (
     UnwritableError,
 )
 from mirror.index import Index
-from mirror.render import size
+from mirror.sizes import size
 from mirror.status import Status
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-import structlog
-
+from mirror import logs
 from mirror.transfer import Progress
 
 
@@ -40,13 +39,8 @@ def shown(stderr: TextIO | None = None, *, quiet: bool) -> Iterator[Progress]:
         return
     from mirror.bars import Bars  # noqa: PLC0415 (rich costs more than the rest of a start)
 
-    logged_before = structlog.get_config()["logger_factory"]
-    with Bars(stream) as bars:
-        structlog.configure(logger_factory=lambda *_: bars.lines)
-        try:
-            yield bars
-        finally:
-            structlog.configure(logger_factory=logged_before)
+    with Bars(stream) as bars, logs.redirected(bars.lines):
+        yield bars
 
 
 def _is_watched(stream: TextIO) -> bool:

@@ -17,7 +17,8 @@ from mirror.core.verify import Condition, Found, Verification, judge
 from mirror.destinations import MARKER, OpenDestination
 from mirror.events import Event, emit
 from mirror.index import Index
-from mirror.threads import check_stopping, in_thread
+from mirror.stopping import check_stopping
+from mirror.threads import in_thread
 from mirror.transfer import Progress
 
 _THREADS: Final = 2

@@ -3,26 +3,19 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mirror.core.model import Listed
 from mirror.core.plan import Action, Kind
 from mirror.core.report import Outcome, Report
 from mirror.logs import printable
-from mirror.run import MirrorRun
+from mirror.sizes import size
+
+if TYPE_CHECKING:
+    from mirror.run import MirrorRun
 
 _FOLDERS_SHOWN: Final = 12
 _FAILURES_SHOWN: Final = 10
-_UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
-
-
-def size(size_bytes: float) -> str:
-    """A size for people, in powers of 1000."""
-    for unit in _UNITS[:-1]:
-        if size_bytes < 1000:  # noqa: PLR2004 (the power)
-            return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} {_UNITS[-1]}"
 
 
 def report_text(report: Report) -> Iterator[str]:
@@ -59,7 +52,7 @@ def _sentence(error: Exception) -> str:
 # -- plans -----------------------------------------------------------------------------------------
 
 
-def plan_text(run: MirrorRun, *, full: bool) -> Iterator[str]:
+def plan_text(run: "MirrorRun", *, full: bool) -> Iterator[str]:
     """What a run would do: counted by kind and folder, or line by line."""
     report, plan = run.report, run.plan
     yield f"{report.mirror} -> {report.destination}"
@@ -92,7 +85,7 @@ def _summary(actions: Iterable[Action]) -> Iterator[str]:
             yield f"            and {len(folders) - len(shown)} more folders"
 
 
-def plan_json(run: MirrorRun) -> dict[str, Any]:
+def plan_json(run: "MirrorRun") -> dict[str, Any]:
     """The same for programs."""
     report, plan = run.report, run.plan
     return {
@@ -119,7 +112,7 @@ def _action_json(action: Action) -> dict[str, Any]:
     return {**told, "from_path": action.source} if action.source else told
 
 
-def written_paths(run: MirrorRun) -> Iterator[str]:
+def written_paths(run: "MirrorRun") -> Iterator[str]:
     """Every path that a run would write, below its destination."""
     kinds = (Kind.DOWNLOAD, Kind.REPLACE, Kind.COPY, Kind.RESTORE, Kind.MOVE)
     return (action.path for action in run.plan.of(*kinds))

@@ -1,14 +1,14 @@
 """What holds for every profile: the command line, then the environment's MIRROR_…, then defaults.
 
-Imported only by commands that need it: pydantic-settings costs more than the rest of a start.
+Imported only by commands that need it. The variables are read here and not by pydantic-settings,
+which costs as much as pydantic itself at every start.
 """
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from mirror.core.model import Limits
 from mirror.errors import UsageError
@@ -20,13 +20,14 @@ def _expanded(path: Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
+_PREFIX: Final = "MIRROR_"
 _UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 
-class GlobalSettings(BaseSettings):
+class GlobalSettings(BaseModel):
     """The knobs that are not a profile's, and those of a profile that may be set from outside."""
 
-    model_config = SettingsConfigDict(env_prefix="MIRROR_", env_ignore_empty=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     # The folder that is looked in first.
     profiles: _UserPath | None = None
@@ -39,9 +40,9 @@ class GlobalSettings(BaseSettings):
     # Free space in bytes that is never used up, above what profiles say.
     min_free: Size | None = None
     # The limits of a run, above what profiles say.
-    bandwidth: Annotated[Rate | None, NoDecode] = None
+    bandwidth: Rate | None = None
     max_transfer: Size | None = None
-    max_duration: Annotated[Duration | None, NoDecode] = None
+    max_duration: Duration | None = None
 
     @property
     def limits(self) -> Limits:
@@ -61,14 +62,21 @@ def global_settings(**given: Any) -> GlobalSettings:  # noqa: ANN401 (as argpars
     """
     options = {name: value for name, value in given.items() if value is not None}
     try:
-        return GlobalSettings(**options)
+        return GlobalSettings(**_environment() | options)
     except ValidationError as error:
         wrong = [_wrong(str(d["loc"][0]), d["msg"], options) for d in error.errors()]
         raise UsageError("; ".join(wrong)) from error
 
 
+def _environment() -> dict[str, str]:
+    """What the variables say; the case of their names makes no difference, an empty one is none."""
+    upper = {name.upper(): value for name, value in os.environ.items()}
+    given = {name: upper.get(_PREFIX + name.upper()) for name in GlobalSettings.model_fields}
+    return {name: value for name, value in given.items() if value}
+
+
 def _wrong(name: str, message: str, options: dict[str, object]) -> str:
-    source = f"--{name.replace('_', '-')}" if name in options else f"MIRROR_{name.upper()}"
+    source = f"--{name.replace('_', '-')}" if name in options else _PREFIX + name.upper()
     what = message.removeprefix("Value error, ").replace("Input should be", "should be")
     return f"{source} {what}"
 

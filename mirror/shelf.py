@@ -8,13 +8,13 @@ from pathlib import Path
 
 import structlog
 
-from mirror.commands import Chosen
 from mirror.core.model import Destination, Mirror
 from mirror.destinations import OpenDestination
 from mirror.destinations.identity import Known
 from mirror.errors import MirrorError, NotMountedError, UsageError
 from mirror.index import Index
 from mirror.offline import held
+from mirror.profile import Chosen
 from mirror.quarantine import Restored, Waiting, aged, chosen, copy_out, put_back, waiting
 from mirror.removal import purge
 from mirror.threads import in_thread

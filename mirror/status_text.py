@@ -9,7 +9,7 @@ from mirror.errors import ExitCode
 from mirror.index import Stored
 from mirror.last_run import LastRun
 from mirror.logs import printable
-from mirror.render import size
+from mirror.sizes import size
 from mirror.status import Status, exit_code
 
 if TYPE_CHECKING:

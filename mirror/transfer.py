@@ -42,7 +42,8 @@ from mirror.immich.retry import RetryPolicy, tell_retry
 from mirror.index import Failure, Index
 from mirror.limits import Allowance
 from mirror.nearby import Flight, Neighbour, Offer, Source, opened
-from mirror.threads import check_stopping, in_thread
+from mirror.stopping import check_stopping
+from mirror.threads import in_thread
 
 # Below this a body is read, hashed and written in one go; above, in pieces on a second thread.
 SMALL_BYTES: Final = 1 << 20

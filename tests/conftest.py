@@ -67,6 +67,7 @@ def log() -> Iterator[list[dict[str, Any]]]:
         lines.append(line)
         raise structlog.DropEvent
 
+    logs.logger()  # as the last test left it: not later, which would undo what follows
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, keep],
         cache_logger_on_first_use=False,

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeAlias
 
@@ -25,6 +25,19 @@ class Parser(argparse.ArgumentParser):
             meant = f"; did you mean {near[0]!r}?" if near else ""
             message = f"there is no command {found[1]!r}{meant}"
         self.exit(ExitCode.USAGE, f"usage: {message}\nhint: see `{self.prog} --help`\n")
+
+
+class Version(argparse.Action):
+    """Prints it and ends; argparse's own has rich lay it out, most of what such a start costs."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, version: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+        self._version = version
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """What argparse calls."""
+        print(self._version)
+        parser.exit()
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 (it has no other name)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Final, Self
 
 from mirror.errors import ExitCode
-from mirror.threads import stopping
+from mirror.stopping import stopping
 
 GRACE_S: Final = 10.0  # what is under way has so long to end, once it is asked to
 _TELLING_S: Final = 1.0  # and the last word so long to be said

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,6 +23,8 @@ from mirror.cli.shared import (
 from mirror.errors import ExitCode, UsageError, worst
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from mirror.check import Check
     from mirror.core.check import Checked
 
@@ -86,7 +87,7 @@ def _add_verify(commands: Commands) -> None:
     parser.add_argument(
         "--sample",
         type=_share,
-        default=Fraction(1),
+        default="100%",
         metavar="PERCENT",
         help='so many of the files, as "5%%"; default: all',
     )
@@ -113,7 +114,9 @@ def _add_verify(commands: Commands) -> None:
     add_common(parser)
 
 
-def _share(text: str) -> Fraction:
+def _share(text: str) -> "Fraction":
+    from fractions import Fraction
+
     number = text.removesuffix("%")
     try:
         share = Fraction(number) / 100 if number != text else Fraction(0)

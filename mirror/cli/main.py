@@ -4,17 +4,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-import argcomplete
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from mirror import __version__
 from mirror.cli import checks, mirrors, profiles, quarantine, states, trials
-from mirror.cli.arguments import Parser
+from mirror.cli.arguments import Parser, Version
 from mirror.cli.shared import complain
 from mirror.errors import ExitCode, InternalError, MirrorError, UsageError
 
 _GROUPS = (mirrors, checks, quarantine, states, trials, profiles)  # in the order of the help
+_COMPLETION: Final = "_ARGCOMPLETE"  # what the shell sets that wants to know what may come next
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +45,10 @@ def _let_go_of_stderr() -> None:
 
 def _one_command(argv: Sequence[str] | None) -> int:
     parser = make_parser()
-    argcomplete.autocomplete(parser)
+    if _COMPLETION in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)
     try:
         code = int(args.run(args))
@@ -83,7 +87,7 @@ def make_parser() -> Parser:
         epilog="example:\n  mirror demo\n  mirror sync family",
         formatter_class=RawDescriptionRichHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"mirror {__version__}")
+    parser.add_argument("--version", action=Version, version=f"mirror {__version__}")
     # Without a name of its own the help would be rendered here, at every start.
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True, prog=parser.prog

@@ -92,10 +92,11 @@ def _list(args: argparse.Namespace) -> ExitCode:
 def _copy(args: argparse.Namespace) -> ExitCode:
     from mirror import commands, render
     from mirror.copying import copy_request
+    from mirror.profile import Chosen
 
     settings = settings_of(args)
     request = copy_request(args)
-    choice = commands.Chosen(request.profile, request.profile.mirrors)
+    choice = Chosen(request.profile, request.profile.mirrors)
     with progress_of(args) as progress:
         session = session_of(args, progress, dry=request.dry, copies=True, limits=settings.limits)
         stopped = stopped_of(commands.sync([choice], session))

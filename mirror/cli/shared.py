@@ -1,7 +1,6 @@
 """What commands share: settings, sessions, how a run is stopped, how an error is told."""
 
 import argparse
-import asyncio
 import os
 import sys
 import traceback
@@ -9,15 +8,15 @@ from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from mirror.cli.brake import Brake
 from mirror.errors import ExitCode, InternalError, InterruptedRunError, MirrorError, UsageError
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from mirror.commands import Chosen
+    from mirror.cli.brake import Brake
     from mirror.core.model import Limits
     from mirror.core.report import Summed
+    from mirror.profile import Chosen
     from mirror.session import Session
     from mirror.settings import GlobalSettings
     from mirror.transfer import Progress
@@ -171,8 +170,11 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
     Raises:
         InterruptedRunError: it was stopped; what was under way is finished, or given up.
     """
+    import asyncio
 
-    async def stoppable(brake: Brake) -> _T:
+    from mirror.cli.brake import Brake
+
+    async def stoppable(brake: "Brake") -> _T:
         task = asyncio.current_task()
         if task is not None:
             brake.stops(task)

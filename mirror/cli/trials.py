@@ -1,7 +1,6 @@
 """demo and sandbox: trying it."""
 
 import argparse
-import asyncio
 import json
 from pathlib import Path
 
@@ -51,6 +50,8 @@ def _demo(args: argparse.Namespace) -> ExitCode:
 
 
 def _sandbox(args: argparse.Namespace) -> ExitCode:
+    import asyncio
+
     from mirror.sandbox import load_library, sample_library, serve
 
     settings_of(args)

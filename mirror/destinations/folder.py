@@ -34,7 +34,7 @@ from mirror.destinations import (
 from mirror.destinations.lock import check_free, locked
 from mirror.destinations.probe import Probe
 from mirror.errors import NotOursError, UnwritableError
-from mirror.threads import check_stopping
+from mirror.stopping import check_stopping
 
 _MOST_HELD: Final = 64  # folders open at once
 _CHUNK_BYTES: Final = 1 << 20

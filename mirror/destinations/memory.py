@@ -26,7 +26,7 @@ from mirror.destinations import (
 )
 from mirror.destinations.volume import Branch, File, Killed, Link, Node, Volume, refusal
 from mirror.errors import LockedError, NotOursError
-from mirror.threads import check_stopping
+from mirror.stopping import check_stopping
 
 _LOCK: Final = f"{STATE}/lock"
 _PIECE_BYTES: Final = 1 << 20

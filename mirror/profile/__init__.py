@@ -30,3 +30,11 @@ class Profile:
     limits: Limits = field(default_factory=Limits)  # of all its mirrors together
     metrics: Path | None = None  # where Prometheus' node_exporter looks
     ping: Secret | None = None  # the address of a dead man's switch
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A profile and those of its mirrors that a command is about."""
+
+    profile: Profile
+    mirrors: tuple[Mirror, ...]

@@ -1,7 +1,8 @@
 """A profile as it is written: the tables of the TOML file, and what each key is for.
 
 A key that was not given is None here; the defaults are those of `mirror.core.model`. The
-docstrings become the descriptions of the published JSON Schema.
+docstrings become the descriptions of the published JSON Schema (`mirror.profile.text`); pydantic
+would look for them in this source at every start.
 """
 
 from typing import Annotated
@@ -50,7 +51,7 @@ from mirror.profile.values import (
 
 class _Table(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
     )
 
 
@@ -224,7 +225,7 @@ class ProfileTable(_Table):
         Field(json_schema_extra=NAMED),
     ]
     """The accounts, by a name of your choice."""
-    defaults: DefaultsTable = DefaultsTable()
+    defaults: DefaultsTable = DefaultsTable.model_construct()  # which builds nothing
     """For all mirrors: any of their keys, and any of a destination."""
     mirrors: Annotated[
         dict[Name, MirrorTable],

@@ -1,7 +1,10 @@
 """A profile's values in the words of a profile, and the JSON Schema of those words."""
 
+import ast
+import inspect
 from dataclasses import fields
 from enum import Enum
+from itertools import pairwise
 from typing import Any, assert_never
 
 from pydantic import BaseModel
@@ -9,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from mirror.core.model import Choice, Destination, Filter, Limit, Limits, Mirror
+from mirror.profile import tables
 from mirror.profile.tables import (
     DefaultsTable,
     DestinationTable,
@@ -116,10 +120,24 @@ class _Generator(GenerateJsonSchema):
 def profile_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a profile, for editors: every key, with what it is for."""
     schema = ProfileTable.model_json_schema(schema_generator=_Generator)
+    for name, shape in {ProfileTable.__name__: schema, **schema["$defs"]}.items():
+        for key, said in _docstrings(getattr(tables, name, object)).items():
+            shape["properties"][key]["description"] = said
     for table, defaults in profile_defaults().items():
         for key, value in defaults.items():
             schema["$defs"][table.__name__]["properties"][key]["default"] = value
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "A mirror profile"}
+
+
+def _docstrings(table: type) -> dict[str, str]:
+    """What stands below each key of a table, and of the tables that it extends."""
+    told = {}
+    for base in reversed(table.__mro__):
+        if base.__module__ == tables.__name__:
+            for key, below in pairwise(ast.walk(ast.parse(inspect.getsource(base)))):
+                if isinstance(key, ast.AnnAssign) and isinstance(below, ast.Expr):
+                    told[ast.unparse(key.target)] = inspect.cleandoc(ast.literal_eval(below.value))
+    return told
 
 
 def profile_defaults() -> dict[type[BaseModel], dict[str, Any]]:

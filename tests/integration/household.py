@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mirror.commands import Chosen, sync
+from mirror.commands import sync
 from mirror.core.report import Report
 from mirror.destinations.identity import Known
 from mirror.last_run import LastRuns
 from mirror.options import Options
-from mirror.profile import Profile
+from mirror.profile import Chosen, Profile
 from mirror.profile.loading import load_profile
 from mirror.sandbox import Library, Sandbox
 from mirror.session import Session

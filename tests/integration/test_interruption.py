@@ -19,7 +19,7 @@ from mirror.destinations.lock import locked
 from mirror.errors import InterruptedRunError
 from mirror.sandbox import Sandbox, sample_library
 from mirror.sandbox.faults import Stalled
-from mirror.threads import stopping
+from mirror.stopping import stopping
 from mirror.transfer import SMALL_BYTES
 from tests.integration.command import ended_with, mirror, write_profile
 from tests.integration.mirroring import NOON, content, files, photos, until

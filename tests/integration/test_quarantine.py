@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 from mirror.cli.main import main
-from mirror.commands import Chosen
 from mirror.core.model import Destination, Mirror, OnGone
 from mirror.errors import MirrorError, UsageError
 from mirror.index import Index, Quarantined
-from mirror.profile import Profile
+from mirror.profile import Chosen, Profile
 from mirror.quarantine import Restored
 from mirror.sandbox import Sandbox
 from mirror.shelf import Keeper, Wanted
