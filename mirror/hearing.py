@@ -236,6 +236,8 @@ class Hearing:
             newest = self.listing.landmarks.newest_updated
             if newest is not None:
                 self._note(_NEWEST, str(Newest(newest.id, newest.updated_at)))
+            elif why:
+                self._note(_NEWEST, "")  # it was of the server that is no more
         if not held_by_scope:
             self._note(_SCOPE, self._scope)
 

@@ -293,15 +293,15 @@ def _claim(item: Difference, disk: Disk) -> Claim:
         still=item.listed.still,
         base=item.base,
         row=item.row,
-        intact=not _may_adopt(item, disk),
+        intact=not item.changed and not _may_adopt(item, disk),
         is_mine=lambda entry: _may_adopt(item, disk) and _is_content(entry, item, disk),
     )
 
 
 def _may_adopt(item: Difference, disk: Disk) -> bool:
-    """An intact file of our own moves; the same bytes at its goal would be somebody else's."""
+    """A file of our own moves or is replaced; the same bytes at its goal are somebody else's."""
     row = item.row
-    return row is None or item.changed or row.asset_id in disk.missing or row.asset_id in disk.other
+    return row is None or row.asset_id in disk.missing or row.asset_id in disk.other
 
 
 def _is_content(entry: Entry, item: Difference, disk: Disk) -> bool:
@@ -348,7 +348,7 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
     elif row.asset_id in disk.missing:
         yield found or replace(step, reason=Reason.CHANGED if item.changed else Reason.LOST)
     elif item.changed:
-        yield from _with_new_bytes(step, found, row)
+        yield replace(step, kind=Kind.REPLACE, reason=Reason.CHANGED, displaces=True)
     elif row.path != wanted:
         yield replace(step, kind=Kind.MOVE, reason=Reason.RENAMED, source=row.path)
     elif row.state is RowState.RETAINED or row.seen_trashed_at is not None:
@@ -371,15 +371,6 @@ def _with_other_bytes(step: Action, found: Action | None, disk: Disk) -> Iterato
     drifted = replace(step, reason=Reason.DRIFTED)
     # Ours was perhaps parked by a move that was cut, and could not go back.
     yield found or _from_quarantine(drifted, disk) or drifted
-
-
-def _with_new_bytes(step: Action, found: Action | None, row: Row) -> Iterator[Action]:
-    """The server lists another checksum, and the old bytes lie where we put them."""
-    if found is None:
-        yield replace(step, kind=Kind.REPLACE, reason=Reason.CHANGED, displaces=True)
-        return
-    yield _disown(row)
-    yield found
 
 
 def _disown(row: Row) -> Action:

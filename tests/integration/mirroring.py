@@ -9,13 +9,14 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mirror.core.model import Destination, Mirror
+from mirror.core.verify import Verification
 from mirror.destinations import Site
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode
@@ -24,6 +25,7 @@ from mirror.options import Options
 from mirror.run import MirrorRun
 from mirror.sandbox import Library, Sandbox, sample_library
 from mirror.sandbox.records import MINIMUM, Key, StoredAsset, User
+from mirror.verify import Asked, VerifyRun
 from tests.integration.command import ended_with
 
 LABEL = "family/me"
@@ -327,3 +329,40 @@ def assert_in_sync(run: MirrorRun) -> None:
 def counts(run: MirrorRun) -> dict[str, int]:
     """How many assets had each outcome."""
     return {outcome.value: count for outcome, count in run.report.counts.items()}
+
+
+# -- verification ----------------------------------------------------------------------------------
+
+
+def rot(path: Path, byte: int = 7) -> bytes:
+    """Another byte under the same size and time; what lies there now."""
+    found = path.stat()
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    return bytes(data)
+
+
+async def verified(me: Mirrored, *, budget_over: bool = False, **asked: Any) -> Verification:
+    """The tree, read again."""
+    async with AsyncExitStack() as stack:
+
+        async def connected() -> Client:
+            key = me.sandbox.api_keys[me.key]
+            client = Client(me.sandbox.url, key, retry=me.retry, timeouts=me.timeouts)
+            await stack.enter_async_context(client)
+            await client.connect()
+            return client
+
+        run = VerifyRun(
+            mirror=me.mirror,
+            destination=Destination(path=str(me.root), **me.destination),
+            label=me.label,
+            known=me.known,
+            asked=Asked(**asked),
+            until_s=0.0 if budget_over else None,
+            connected=connected,
+            progress=Silent(),
+        )
+        return await run.run()

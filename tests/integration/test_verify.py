@@ -11,28 +11,23 @@ import subprocess
 import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mirror.core.guard import Allowed
-from mirror.core.model import Destination, Row
+from mirror.core.model import Row
 from mirror.core.verify import Condition, Verification
 from mirror.destinations.folder import Folder
 from mirror.errors import ExitCode, InterruptedRunError
-from mirror.immich.client import Client
 from mirror.index import Index
 from mirror.sandbox import Sandbox
 from mirror.sandbox.faults import Answered, Corrupted
-from mirror.verify import Asked, VerifyRun
 from tests.integration.command import mirror, write_profile
 from tests.integration.mirroring import (
     Mirrored,
-    Silent,
     content,
     files,
     make_external,
@@ -40,44 +35,14 @@ from tests.integration.mirroring import (
     moved_aside,
     of_profile,
     photos,
+    rot,
+    verified,
     whole,
 )
 
 PROJECT = Path(__file__).parents[2]
 DAY = "2020/06/15"
 LATER = datetime(2031, 1, 1, tzinfo=UTC)
-
-
-def rot(path: Path, byte: int = 7) -> bytes:
-    """Another byte under the same size and time; what lies there now."""
-    found = path.stat()
-    data = bytearray(path.read_bytes())
-    data[byte] ^= 1
-    path.write_bytes(data)
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
-    return bytes(data)
-
-
-async def verified(me: Mirrored, *, budget_over: bool = False, **asked: Any) -> Verification:
-    async with AsyncExitStack() as stack:
-
-        async def connected() -> Client:
-            client = Client(me.sandbox.url, me.sandbox.api_keys[me.key], retry=me.retry)
-            await stack.enter_async_context(client)
-            await client.connect()
-            return client
-
-        run = VerifyRun(
-            mirror=me.mirror,
-            destination=Destination(path=str(me.root), **me.destination),
-            label=me.label,
-            known=me.known,
-            asked=Asked(**asked),
-            until_s=0.0 if budget_over else None,
-            connected=connected,
-            progress=Silent(),
-        )
-        return await run.run()
 
 
 def rows(me: Mirrored) -> dict[str, Row]:

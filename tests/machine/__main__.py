@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import structlog
@@ -52,7 +53,9 @@ def _drop(*_: object) -> dict[str, object]:
 def _tell(lines: list[str]) -> int:
     lines = cut(lines)
     error = play(lines)
-    print("\n".join(lines), repr(error), sep="\n")
+    print("\n".join(lines))
+    if error is not None:
+        print("".join(traceback.format_exception(error)))
     return int(error is not None)
 
 

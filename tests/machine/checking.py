@@ -168,11 +168,20 @@ class Checker:
             elif held.asset_id in {one.asset.id for one in goal}:
                 continue
             # A row without its asset is given to the same photo under another id.
-            given = self._is_sure(held) and any((held.owner_id, one) in new for one in held.sha1s)
+            given = self._was_there(held) and any((held.owner_id, one) in new for one in held.sha1s)
             if not given and (excused or OnGone.KEEP in leaving.fates(held)):
                 yield held
 
     def _is_sure(self, held: Held) -> bool:
+        """Whether its file is there and its own: no run since may have given it to another id."""
+        perhaps_given = any(
+            other.owner_id == held.owner_id and other.sha1s & held.sha1s
+            for other in self.memory.held.values()
+            if not other.certain
+        )
+        return self._was_there(held) and not perhaps_given
+
+    def _was_there(self, held: Held) -> bool:
         return held.certain and held.sha1s.isdisjoint(self.world.hands.disturbed)
 
     def _check_deleted(self, goal: list[Wanted], quarantine_before: set[bytes]) -> None:

@@ -20,6 +20,7 @@ from tests.machine import troubles
 from tests.machine.checking import Checker
 from tests.machine.leaving import Policies
 from tests.machine.model import LAYOUTS, NAMES, SELECTIONS, TODAY, base_of
+from tests.machine.verifying import verify
 from tests.machine.world import Seeming, World
 
 which = st.integers(0, 11)
@@ -309,11 +310,11 @@ class Machine(RuleBasedStateMachine):
     @step()
     def sync(self) -> None:
         """With whatever is wrong."""
-        self.world.run()
+        self.world.run_unchecked()
 
     @step(at=st.integers(1, 60))
     def kill(self, at: int) -> None:
-        self.world.run(die_at=at)
+        self.world.run_unchecked(die_at=at)
 
     @step()
     def plan(self) -> None:
@@ -321,6 +322,11 @@ class Machine(RuleBasedStateMachine):
         self.world.run(dry=True)
         after = whole(self.world.me.root) if self.world.me.root.exists() else {}
         assert after == before
+
+    @step(number=st.none() | which, repair=st.booleans())
+    def verify(self, *, number: int | None, repair: bool) -> None:
+        """Perhaps after a file has rotted."""
+        verify(self.world, number, repair=repair)
 
     @step()
     def mend(self) -> None:

@@ -22,7 +22,7 @@ from tests.integration.mirroring import LABEL, Mirrored, content, describe, no_w
 from tests.machine import troubles
 from tests.machine.dying import KilledError, dying
 from tests.machine.hands import Hands, Seen, observe, sha1
-from tests.machine.leaving import Leaving, Policies
+from tests.machine.leaving import KEPT, Leaving, Policies
 from tests.machine.memory import Memory
 from tests.machine.model import LAYOUTS, SELECTIONS, TODAY, Wanted, fold, wanted
 
@@ -238,15 +238,24 @@ class World:
         ran = self._run(die_at, {"dry": dry, "clock": self.now} | self._way_through(accept))
         self._tell(ran)
         after = observe(self.me.root)
-        self._assert_safe(before, after, bytes_before, set() if self.clock_is_wrong else may_vanish)
+        self.assert_safe(before, after, bytes_before, set() if self.clock_is_wrong else may_vanish)
         assert ran is None or ran.code in SENSIBLE, ran
         if not dry:
             self.hands.note_placed(after)
             memory.note_tree(goal, after)
-            memory.note_quarantine(self._quarantine(), doomed, self._latest())
+            self.note_quarantine(doomed)
             memory.note_trash(leaving, gone, surely=ran is not None and ran.is_whole)
             self._note_scope(ran)
         return ran
+
+    def run_unchecked(self, *, die_at: int | None = None) -> None:
+        """One run after which nobody looks what became of what is not wanted any more."""
+        goal = self.goal()
+        leaving, gone = self.leaving(goal), self.memory.gone(goal)
+        may_leave = [held for held in gone.values() if leaving.fates(held) != KEPT]
+        self.run(die_at=die_at)
+        for held in may_leave:
+            held.certain = False
 
     def leaving(self, goal: list[Wanted]) -> Leaving:
         """What is said of the rest."""
@@ -258,8 +267,10 @@ class World:
         """By the clock that is ahead."""
         return max(self.now(), self.library.clock())
 
-    def _quarantine(self) -> dict[str, Seen]:
-        return observe(self.me.root, ".mirror/quarantine")
+    def note_quarantine(self, doomed: set[bytes]) -> None:
+        """What lies there now, which `doomed` had to leave at once."""
+        found = observe(self.me.root, ".mirror/quarantine")
+        self.memory.note_quarantine(found, doomed, self._latest())
 
     def _note_scope(self, ran: Ran | None) -> None:
         """A run accepts what the mirror is about unless it holds something for that."""
@@ -303,13 +314,14 @@ class World:
             found |= {seen.sha1: f".mirror/{area}/{path}" for path, seen in inside.items()}
         return found
 
-    def _assert_safe(
+    def assert_safe(
         self,
         before: dict[str, Seen],
         after: dict[str, Seen],
         bytes_before: dict[bytes, str],
         may_vanish: set[bytes],
     ) -> None:
+        """Nothing was lost, nobody's own was touched, nothing strange came."""
         lost = bytes_before.keys() - self.all_bytes().keys() - may_vanish
         assert not lost, f"lost: {[bytes_before[digest] for digest in lost]}"
         for path, theirs in self.hands.theirs.items():

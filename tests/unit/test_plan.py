@@ -160,14 +160,16 @@ def test_listed_other_checksum_the_new_bytes_at_the_wanted_path_is_adopted():
     assert steps(it) == ["adopt found: W.jpg"]
 
 
-def test_listed_other_checksum_the_new_bytes_at_a_new_path_is_adopted_there():
+def test_listed_other_checksum_the_new_bytes_at_a_new_path_are_somebody_elses():
+    """Adopting them would leave the earlier version behind, nobody's."""
     changed = asset(content=EDITED)
     disk = {"P.jpg": ours(), "W.jpg": theirs(EDITED)}
     it = world(changed, rows=(row(changed, "P.jpg"),), disk=disk, contents={ID: EDITED})
 
-    assert steps(it) == ["disown drifted: P.jpg", "adopt found: W.jpg"]
+    assert steps(it) == ["replace changed: W-00000001.jpg"]
     carry_out(it, plan(it).actions)
-    assert it.rows[ID].path == "W.jpg"
+    assert it.tree.get("P.jpg") is None
+    assert list(it.quarantine.values()) == [PHOTO]
     assert steps(it) == []
 
 
