@@ -169,6 +169,11 @@ class Index:
         """Every row, in byte order of the path."""
         return map(_row, self._stream(f"SELECT {ROW_COLUMNS} FROM asset ORDER BY path"))
 
+    def dated(self) -> Iterator[tuple[str, int]]:
+        """Base path and mtime of every row, but for the videos of live photos; in no order."""
+        query = "SELECT base, mtime_ns FROM asset WHERE still_id = ''"
+        return ((_text(base), mtime_ns) for base, mtime_ns in self._stream(query))
+
     def asset_ids(self) -> Iterator[str]:
         """The id of every row."""
         return (asset_id for (asset_id,) in self._stream("SELECT asset_id FROM asset"))

@@ -4,9 +4,7 @@ Source: the text format, https://prometheus.io/docs/instrumenting/exposition_for
 node_exporter's textfile collector, which reads every `*.prom` of its folder.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ from mirror.core.report import Outcome
 from mirror.errors import UnwritableError
 from mirror.last_run import LastRun
 from mirror.status import Status
+from mirror.whole import replace_file
 
 PREFIX: Final = "immich_mirror_"
 
@@ -68,18 +67,9 @@ def write_metrics(path: Path, statuses: Sequence[Status]) -> None:
     Raises:
         UnwritableError: its folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")  # node_exporter passes over it
+    content = metrics_text(statuses).encode("utf-8", "replace")
     try:
-        try:
-            with temporary.open("w", encoding="utf-8", errors="replace") as file:
-                os.fchmod(file.fileno(), 0o644)  # another user reads it, whatever the umask
-                file.write(metrics_text(statuses))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        replace_file(path, content, mode=0o644)  # another user reads it
     except OSError as error:
         raise UnwritableError(
             f"{path}: the metrics cannot be written",

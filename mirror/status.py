@@ -4,12 +4,14 @@ Works while a run holds a destination, and tells what is remembered of one that 
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
 
+from mirror.core.layout import compile_layout
 from mirror.core.model import Destination, Mirror
 from mirror.destinations import OpenDestination, site_of, unwritable
 from mirror.destinations.identity import Known, Marker, Owner, check_seen, claim, read_marker
@@ -20,6 +22,9 @@ from mirror.profile import Profile
 from mirror.settings import state_directory
 
 _CLOCKS: Final = timedelta(minutes=5)  # between those of two machines that share a disk
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Month: TypeAlias = tuple[int, int]  # year and month, 1 to 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,7 @@ class Status:
     destination: str
     last: LastRun | None = None  # None: nothing is known of any run
     stored: Stored | None = None  # None: nothing lies there, or it cannot be looked at
+    months: Mapping[Month, int] | None = None  # photos and videos by `taken`; None: not counted
     is_running: bool = False
     free_bytes: int | None = None
     marker: Marker | None = None
@@ -69,11 +75,14 @@ class Memory:
         return self.last_runs.of(destination) if self.last_runs else None
 
 
-def look(profile: Profile, mirrors: Iterable[Mirror], memory: Memory) -> Iterator[Status]:
+def look(
+    profile: Profile, mirrors: Iterable[Mirror], memory: Memory, *, counts_months: bool = False
+) -> Iterator[Status]:
     """The status of these mirrors at each of their destinations, in their order. Blocks."""
     for mirror in mirrors:
         for destination in mirror.destinations:
-            yield _Look(profile, mirror, destination, memory).status()
+            one = _Look(profile, mirror, destination, memory, counts_months=counts_months)
+            yield one.status()
 
 
 def exit_code(statuses: Iterable[Status], max_age: timedelta | None, now: datetime) -> ExitCode:
@@ -91,8 +100,16 @@ class _Look:
     """One look at one destination."""
 
     def __init__(
-        self, profile: Profile, mirror: Mirror, destination: Destination, memory: Memory
+        self,
+        profile: Profile,
+        mirror: Mirror,
+        destination: Destination,
+        memory: Memory,
+        *,
+        counts_months: bool,
     ) -> None:
+        self._mirror = mirror
+        self._counts_months = counts_months
         self._names = (profile.name, mirror.name, mirror.account)
         self._label = f"{profile.name}/{mirror.name}"
         self._destination = destination
@@ -124,17 +141,20 @@ class _Look:
             claim(folder, known, Owner(user_id="", mirror=self._label))
             return self._status(
                 newer(read_last_run(folder), self._remembered),
-                stored=self._stored(),
+                **self._kept(),
                 is_running=_is_held(folder),
                 free_bytes=folder.free_bytes(),
                 marker=marker,
             )
 
-    def _stored(self) -> Stored | None:
+    def _kept(self) -> dict[str, Any]:
         if not self._site.index_path.exists():
-            return None
+            return {}
         with Index(self._site.index_path, dry=True) as index:
-            return index.stored()
+            kept: dict[str, Any] = {"stored": index.stored()}
+            if self._counts_months:
+                kept["months"] = months_of(index.dated(), self._mirror)
+            return kept
 
     def _status(self, last: LastRun | None = None, **seen: Any) -> Status:  # noqa: ANN401 (fields)
         profile, mirror, account = self._names
@@ -146,6 +166,25 @@ class _Look:
             last=last or self._remembered,
             **seen,
         )
+
+
+def months_of(dated: Iterable[tuple[str, int]], mirror: Mirror) -> dict[Month, int]:
+    """How many there are of each month, from base paths and mtimes.
+
+    The path says when it was taken by the clock where it was taken, if the layout begins with that.
+    Else the file's time does, in this machine's zone: a run gives each file that it writes the
+    instant when it was taken; one that was adopted keeps its own.
+    """
+    read = compile_layout(mirror.layout, mirror.names).month_reader()
+    months: Counter[Month] = Counter()
+    for base, mtime_ns in dated:
+        months[(read(base) if read else None) or _month_at(mtime_ns)] += 1
+    return dict(months)
+
+
+def _month_at(mtime_ns: int) -> Month:
+    at = (_EPOCH + timedelta(microseconds=mtime_ns // 1000)).astimezone()
+    return at.year, at.month
 
 
 def _is_held(folder: OpenDestination) -> bool:

@@ -1,15 +1,16 @@
-"""status: is it still working?"""
+"""status and report: is it still working?"""
 
 import argparse
 import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mirror.cli.arguments import Commands, Help, add_common, add_selection, command
 from mirror.cli.shared import choices_of, print_lines, settings_of
-from mirror.errors import ExitCode, worst
+from mirror.errors import ExitCode, UsageError, worst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mirror.status import Status
     from mirror.status_text import Asked
 
+_FRESH: Final = timedelta(days=3)
+_STDOUT: Final = "-"
 _AGES_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
@@ -39,6 +42,32 @@ def add(commands: Commands) -> None:
         type=age,
         metavar="AGE",
         help='exit with 1 when a last success is older, as "36h" or "2d", or there is none',
+    )
+    add_common(parser)
+    _add_report(commands)
+
+
+def _add_report(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "report",
+        _report,
+        Help(
+            "write a page for the family: what is backed up, how fresh, what is missing and why",
+            "mirror report family --html /srv/www/photos.html",
+            "Asks no server, and may be used while a run is under way.",
+        ),
+    )
+    add_selection(parser, "PROFILE")
+    parser.add_argument(
+        "--html", metavar="FILE", required=True, help="where the page goes; - is stdout"
+    )
+    parser.add_argument(
+        "--max-age",
+        type=age,
+        default=_FRESH,
+        metavar="AGE",
+        help='how old a success, and the page itself, may be, as "36h"; default: 3d',
     )
     add_common(parser)
 
@@ -86,3 +115,34 @@ def _show(statuses: "Sequence[Status]", asked: "Asked") -> None:
     console.print(status_table(statuses, asked))
     for line in table_troubles(statuses, asked):
         console.print(line, markup=False)
+
+
+def _report(args: argparse.Namespace) -> ExitCode:
+    from mirror import choose
+    from mirror.page import headline, page
+    from mirror.page.words import Asked
+    from mirror.status import Memory, look
+
+    chosen = choose.chosen(args.profile, args.mirrors, settings_of(args))
+    asked = Asked(datetime.now(UTC), args.max_age)
+    found = list(look(chosen.profile, chosen.mirrors, Memory.of_user(), counts_months=True))
+    html = page(chosen.profile, found, asked)
+    if args.html == _STDOUT:
+        print(html, end="")
+        return ExitCode.OK
+    _write(Path(args.html), html)
+    print(f"{args.html}: {headline(chosen.profile, found, asked)}")
+    return ExitCode.OK
+
+
+def _write(path: Path, html: str) -> None:
+    from mirror.whole import replace_file
+
+    try:
+        replace_file(path, html.encode(), mode=0o644)  # others are to read it
+    except OSError as error:
+        raise UsageError(
+            f"{path}: the page cannot be written",
+            why=error.strerror or str(error),
+            hint="the folder must exist, and this user must be able to write to it",
+        ) from error

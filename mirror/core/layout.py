@@ -178,6 +178,25 @@ class Layout:
         parts = [self._safe(part, self.names) for text in texts for part in text.split("/")]
         return _shortened(parts)
 
+    def month_reader(self) -> Callable[[str], tuple[int, int] | None] | None:
+        """Reads year and month of `taken` out of base paths of this layout; None: it cannot.
+
+        It can where both stand in front, with nothing but literals before and between them:
+        what other fields hold is anybody's guess. What does not look like a path of this layout
+        (another made it, or it was shortened) has no month.
+        """
+        pattern = re.compile("/".join(_month_pattern(self._components)))
+        if not {"Y", "m"} <= pattern.groupindex.keys():
+            return None
+
+        def read(path: str) -> tuple[int, int] | None:
+            found = pattern.match(path)
+            if found is None or not 1 <= int(found["m"]) <= len(_MONTHS):
+                return None
+            return int(found["Y"]), int(found["m"])
+
+        return read
+
     def video_path(self, still: Asset, video: Asset, *, owner: str = "") -> str:
         """The base path of a live photo's video: its still's, with the video's own extension.
 
@@ -192,6 +211,41 @@ class Layout:
         )
         # Two extensions may become one when they are made safe.
         return f"{folder}{slash}{next(one for one in names if fold(one) != fold(name))}"
+
+
+# How many digits a part of a date has; the others are words.
+_DIGITS: Final = {"Y": 4, "G": 4, "j": 3, "f": 6, "u": 1, **dict.fromkeys("ymdHIMSVUW", 2)}
+
+
+def _month_pattern(components: tuple[_Component, ...]) -> Iterator[str]:
+    """Patterns of the components in front, up to the first field that is not `taken`."""
+    seen: set[str] = set()
+    for component in components:
+        pattern = ""
+        for piece in component:
+            if isinstance(piece, str):
+                pattern += re.escape(piece)
+            elif piece.name == "taken":
+                pattern += _date_pattern(piece.date_format, seen)
+            else:
+                yield pattern
+                return
+        yield pattern
+
+
+def _date_pattern(date_format: str, seen: set[str]) -> str:
+    pattern = ""
+    for part in re.findall("(?s)%.|[^%]+", date_format):
+        letter = part[1:] if part.startswith("%") else ""
+        if letter == "%" or not letter:
+            pattern += re.escape(letter or part)
+            continue
+        one = f"[0-9]{{{_DIGITS[letter]}}}" if letter in _DIGITS else "[A-Za-z]+"
+        if letter in ("Y", "m") and letter not in seen:
+            seen.add(letter)
+            one = f"(?P<{letter}>{one})"
+        pattern += one
+    return pattern
 
 
 def _texts(component: _Component, asset: Asset, owner: str) -> Iterator[str]:
