@@ -1,4 +1,4 @@
-"""Progress on a terminal: one line for the whole, and one for each file that takes long.
+"""Progress on a terminal: the whole, each mirror of several, files that take long, last failures.
 
 Calls only count; a second thread draws a few times a second. Calm on purpose: a file gets a line
 when it has been under way for a second, so that thousands of small ones do not flicker past.
@@ -6,7 +6,7 @@ when it has been under way for a second, so that thousands of small ones do not 
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
@@ -22,6 +22,9 @@ from rich.text import Text
 from mirror.logs import printable
 
 _MOST_FILES: Final = 4
+_MOST_PARTS: Final = 6
+_MOST_FAILURES: Final = 2
+_WIDEST_PART: Final = 24
 _SHOWN_AFTER_S: Final = 1.0
 _DRAWN_PER_S: Final = 4
 _PACE_WINDOW_S: Final = 30.0
@@ -58,6 +61,93 @@ class _Pace:
         return (last - first) / (now_s - begun_s) if now_s > begun_s else 0.0
 
 
+@dataclass(slots=True)
+class _Amount:
+    """How much there is to do, and how much of it is done."""
+
+    files: int = 0
+    size_bytes: int = 0  # as far as it is known
+    ended: int = 0
+    came_bytes: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended >= self.files
+
+    @property
+    def knows_bytes(self) -> bool:
+        return self.size_bytes >= self.came_bytes and self.size_bytes > 0
+
+    def bar(self) -> ProgressBar:
+        """By bytes where they are known, else by files."""
+        if self.knows_bytes:
+            return ProgressBar(total=self.size_bytes, completed=self.came_bytes)
+        return ProgressBar(total=max(1, self.files), completed=self.ended)
+
+    def came(self) -> str:
+        of = f" of {decimal(self.size_bytes)}" if self.knows_bytes else ""
+        return f"{decimal(self.came_bytes)}{of}"
+
+
+def _sum(amounts: Iterable[_Amount]) -> _Amount:
+    """All of them; their bytes are known when those of each are."""
+    whole, is_known = _Amount(), True
+    for one in amounts:
+        whole.files += one.files
+        whole.ended += one.ended
+        whole.came_bytes += one.came_bytes
+        whole.size_bytes += one.size_bytes
+        is_known = is_known and (one.knows_bytes or one.is_over)
+    if not is_known:
+        whole.size_bytes = 0
+    return whole
+
+
+class _Part:
+    """One of those that go on side by side; the bars hear when it begins and when it is over."""
+
+    def __init__(self, bars: "Bars", name: str) -> None:
+        self._bars = bars
+        self.name = name
+        self.amount = _Amount()
+        self.under_way: dict[str, _File] = {}
+
+    def plan(self, files: int, size_bytes: int) -> None:
+        """What is to be done begins again."""
+        self.under_way.clear()
+        self.amount = _Amount(files, size_bytes)
+        self._bars.note_begun(self)
+
+    def begin(self, asset_id: str, name: str, size_bytes: int | None) -> None:
+        """A file starts, or goes on after a connection broke."""
+        file = self.under_way.setdefault(asset_id, _File(name, size_bytes, self._bars.clock_s()))
+        file.size_bytes = size_bytes
+
+    def advance(self, asset_id: str, size_bytes: int) -> None:
+        """So many of its bytes came."""
+        self.amount.came_bytes += size_bytes
+        self.under_way[asset_id].came_bytes += size_bytes
+
+    def end(self, asset_id: str) -> None:
+        """A file is done, or has failed; the last one of all takes the bars away."""
+        amount = self.amount
+        amount.ended += 1
+        file = self.under_way.pop(asset_id, None)
+        if file and file.size_bytes and amount.size_bytes:
+            # What was here before this run, or will not come after a failure, is not waited for.
+            amount.size_bytes -= max(0, file.size_bytes - file.came_bytes)
+        if amount.is_over:
+            self._bars.note_over()
+
+    def fail(self, path: str, why: str) -> None:
+        """Shown until later ones take its place."""
+        self._bars.fail(path, why)
+
+    def part(self, name: str) -> "_Part":
+        """Another one beside it."""
+        return self._bars.part(name)
+
+
 class Bars:
     """Draws a run; `with`, and `lines` for what is to appear above."""
 
@@ -69,10 +159,12 @@ class Bars:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console or Console(file=stderr)
-        self._clock_s = clock_s
+        self.clock_s = clock_s
         self._live: Live | None = None
-        self._under_way: dict[str, _File] = {}
-        self._begin_part(0, 0)
+        self._only = self.part("")  # of work that has no parts
+        self._parts: list[_Part] = []
+        self._failures: deque[tuple[str, str]] = deque(maxlen=_MOST_FAILURES)
+        self._begin_anew()
         self.lines = _Lines(self._console)
 
     def __enter__(self) -> Self:
@@ -89,11 +181,39 @@ class Bars:
     # -- what happens ------------------------------------------------------------------------------
 
     def plan(self, files: int, size_bytes: int) -> None:
-        """A new part of the run: what is drawn begins again."""
-        self._hide()
-        self._begin_part(files, size_bytes)
-        if files:
-            # A Live that is started again would wipe the lines above it: each part has its own.
+        """A new piece of work: what is drawn begins again."""
+        self._only.plan(files, size_bytes)
+
+    def begin(self, asset_id: str, name: str, size_bytes: int | None) -> None:
+        """A file starts, or goes on after a connection broke."""
+        self._only.begin(asset_id, name, size_bytes)
+
+    def advance(self, asset_id: str, size_bytes: int) -> None:
+        """So many of its bytes came."""
+        self._only.advance(asset_id, size_bytes)
+
+    def end(self, asset_id: str) -> None:
+        """A file is done, or has failed."""
+        self._only.end(asset_id)
+
+    def fail(self, path: str, why: str) -> None:
+        """A file of whichever part failed; told until later ones take its place."""
+        self._failures.append((path, why))
+
+    def part(self, name: str) -> _Part:
+        """One that goes on beside others; seen from when it has something to do."""
+        return _Part(self, name)
+
+    def note_begun(self, part: _Part) -> None:
+        """A part knows what it has to do; when no other is at work, what is drawn begins again."""
+        others = [one for one in self._parts if one is not part]
+        if all(one.amount.is_over for one in others):
+            self._hide()
+            self._begin_anew()
+            others = []
+        self._parts = [*others, part] if part.amount.files else others
+        if self._parts and self._live is None:
+            # A Live that is started again would wipe the lines above it: each time has its own.
             self._live = Live(
                 console=self._console,
                 get_renderable=self.drawn,
@@ -103,32 +223,16 @@ class Bars:
             )
             self._live.start()
 
-    def begin(self, asset_id: str, name: str, size_bytes: int | None) -> None:
-        """A file starts, or goes on after a connection broke."""
-        file = self._under_way.setdefault(asset_id, _File(name, size_bytes, self._clock_s()))
-        file.size_bytes = size_bytes
-
-    def advance(self, asset_id: str, size_bytes: int) -> None:
-        """So many of its bytes came."""
-        self._came_bytes += size_bytes
-        self._under_way[asset_id].came_bytes += size_bytes
-
-    def end(self, asset_id: str) -> None:
-        """A file is done, or has failed; the last one takes the bars away."""
-        self._ended += 1
-        file = self._under_way.pop(asset_id, None)
-        if file and file.size_bytes and self._size_bytes:
-            # What was here before this run, or will not come after a failure, is not waited for.
-            self._size_bytes -= max(0, file.size_bytes - file.came_bytes)
-        if self._ended >= self._files:
+    def note_over(self) -> None:
+        """A part is over; the last one takes the bars away."""
+        if all(part.amount.is_over for part in self._parts):
             self._hide()
 
-    def _begin_part(self, files: int, size_bytes: int) -> None:
-        self._files, self._size_bytes = files, size_bytes
-        self._ended = self._came_bytes = 0
+    def _begin_anew(self) -> None:
         self._files_pace, self._bytes_pace = _Pace(), _Pace()
-        self._under_way.clear()
-        self._note()
+        self._failures.clear()
+        self._parts = []
+        self._note(_Amount())
 
     def _hide(self) -> None:
         live, self._live = self._live, None
@@ -139,56 +243,75 @@ class Bars:
 
     def drawn(self) -> Group:
         """The bars as they are now."""
-        self._note()
-        whole = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        whole.add_column(no_wrap=True)
-        whole.add_column(ratio=1)
-        whole.add_column(no_wrap=True, justify="right")
-        files = f"{self._ended} of {self._files} {'file' if self._files == 1 else 'files'}"
-        whole.add_row(Text(files), self._bar(), Text(self._numbers()))
-        return Group(whole, *map(self._row, self._long_ones()))
+        # Copies in one step: the other thread goes on adding and dropping.
+        parts, failures = list(self._parts), list(self._failures)
+        whole = _sum(part.amount for part in parts)
+        self._note(whole)
+        table = self._table()
+        files = f"{whole.ended} of {whole.files} {'file' if whole.files == 1 else 'files'}"
+        table.add_row(Text(files), whole.bar(), Text(self._numbers(whole)))
+        rows: list[Table | Text] = [table]
+        if len(parts) > 1:
+            rows.append(self._each(parts))
+        rows += map(self._row, self._long_ones(parts))
+        rows += (self._failure(*failure) for failure in failures)
+        return Group(*rows)
 
-    def _note(self) -> None:
-        now_s = self._clock_s()
-        self._files_pace.note(now_s, self._ended)
-        self._bytes_pace.note(now_s, self._came_bytes)
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(ratio=1)
+        table.add_column(no_wrap=True, justify="right")
+        return table
 
-    @property
-    def _knows_bytes(self) -> bool:
-        return self._size_bytes >= self._came_bytes and self._size_bytes > 0
+    def _each(self, parts: list[_Part]) -> Table:
+        """A bar for each part; those that are at work first, where there are too many."""
+        shown = sorted(parts, key=lambda part: part.amount.is_over)[:_MOST_PARTS]
+        table = self._table()
+        for part in sorted(shown, key=parts.index):
+            name = Text(f"  {printable(part.name)}", no_wrap=True)
+            name.truncate(_WIDEST_PART, overflow="ellipsis")
+            amount = part.amount
+            files = f"{amount.ended} of {amount.files}"
+            table.add_row(name, amount.bar(), Text(f"{files}  {amount.came()}", style="dim"))
+        return table
 
-    def _bar(self) -> ProgressBar:
-        if self._knows_bytes:
-            return ProgressBar(total=self._size_bytes, completed=self._came_bytes)
-        return ProgressBar(total=max(1, self._files), completed=self._ended)
+    def _note(self, whole: _Amount) -> None:
+        now_s = self.clock_s()
+        self._files_pace.note(now_s, whole.ended)
+        self._bytes_pace.note(now_s, whole.came_bytes)
 
-    def _numbers(self) -> str:
-        of = f" of {decimal(self._size_bytes)}" if self._knows_bytes else ""
-        told = [f"{decimal(self._came_bytes)}{of}", f"{decimal(int(self._bytes_pace.per_s))}/s"]
-        left_s = self._left_s()
+    def _numbers(self, whole: _Amount) -> str:
+        told = [whole.came(), f"{decimal(int(self._bytes_pace.per_s))}/s"]
+        left_s = self._left_s(whole)
         return "  ".join(told if left_s is None else [*told, f"{_duration(left_s)} left"])
 
-    def _left_s(self) -> float | None:
+    def _left_s(self, whole: _Amount) -> float | None:
         """By bytes where they are known, else by files; None while nothing moves."""
-        if self._knows_bytes:
-            left, pace = self._size_bytes - self._came_bytes, self._bytes_pace.per_s
+        if whole.knows_bytes:
+            left, pace = whole.size_bytes - whole.came_bytes, self._bytes_pace.per_s
         else:
-            left, pace = self._files - self._ended, self._files_pace.per_s
-        return left / pace if pace else None
+            left, pace = whole.files - whole.ended, self._files_pace.per_s
+        return left / pace if pace > 0 else None
 
-    def _long_ones(self) -> Iterator[_File]:
-        # A copy in one step: the other thread goes on adding and dropping.
-        files = list(self._under_way.values())
-        now_s = self._clock_s()
+    def _long_ones(self, parts: Iterable[_Part]) -> Iterator[_File]:
+        files = [file for part in parts for file in list(part.under_way.values())]
+        now_s = self.clock_s()
         return islice((f for f in files if now_s - f.begun_s >= _SHOWN_AFTER_S), _MOST_FILES)
 
     def _row(self, file: _File) -> Text:
         of = f" of {decimal(file.size_bytes)}" if file.size_bytes else ""
-        came = f"{decimal(file.came_bytes)}{of}"
-        width = max(_NARROWEST_NAME, self._console.width - len(came) - 4)
-        name = Text(f"  {printable(file.name)}", no_wrap=True)
-        name.truncate(width, overflow="ellipsis", pad=True)
-        return name.append(f"  {came}", style="dim")
+        return self._line(file.name, f"{decimal(file.came_bytes)}{of}", "dim")
+
+    def _failure(self, path: str, why: str) -> Text:
+        return self._line(path, f"failed: {why}", "red")
+
+    def _line(self, name: str, told: str, style: str) -> Text:
+        """A name that gives way, and what is told of it at the edge."""
+        width = max(_NARROWEST_NAME, self._console.width - len(told) - 4)
+        line = Text(f"  {printable(name)}", no_wrap=True)
+        line.truncate(width, overflow="ellipsis", pad=True)
+        return line.append(f"  {told}", style=style)
 
 
 class _Lines:

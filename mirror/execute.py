@@ -413,6 +413,7 @@ def _done(action: Action, work: Work, received: Received | None = None) -> None:
 def _fail(action: Action, error: MirrorError, work: Work) -> None:
     work.report.outcomes[action.asset_id] = Outcome.FAILED
     work.report.failures.append(Failed(action.path, error))
+    work.progress.fail(action.path, error.code)
     emit(
         "error",
         Event.ASSET_FAILED,

@@ -25,6 +25,13 @@ class Silent:
     def end(self, asset_id: str) -> None:
         """Say nothing."""
 
+    def fail(self, path: str, why: str) -> None:
+        """Say nothing."""
+
+    def part(self, name: str) -> Progress:  # noqa: ARG002 (nobody is told)
+        """Say nothing."""
+        return self
+
 
 @contextmanager
 def shown(stderr: TextIO | None = None, *, quiet: bool) -> Iterator[Progress]:

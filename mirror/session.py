@@ -204,7 +204,7 @@ class Session:
             label=COPY if self.known is None else f"{part.profile.name}/{part.mirror.name}",
             known=self.known,
             options=self.options,
-            progress=self.progress,
+            progress=self.progress.part(part.mirror.name),
             lane=part.lane,
             here=part.here,
             allowance=part.allowance,

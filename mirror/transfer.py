@@ -66,6 +66,12 @@ class Progress(Protocol):
     def end(self, asset_id: str) -> None:
         """A file is done, or has failed."""
 
+    def fail(self, path: str, why: str) -> None:
+        """What became of one that failed, in few words."""
+
+    def part(self, name: str) -> "Progress":
+        """One of several that go on side by side: what it is told counts for the whole, too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:

@@ -20,8 +20,8 @@ from mirror.core.model import Destination, Mirror, NameRules
 from mirror.destinations import folder
 from mirror.immich.client import Client
 from mirror.options import Options
+from mirror.progress import Silent
 from mirror.run import MirrorRun
-from tests.integration.mirroring import Silent
 
 _STEPS: dict[str, tuple[tuple[Any, str], ...]] = {
     "rename": ((folder, "_renameat2"), (os, "rename"), (os, "link")),

@@ -15,12 +15,13 @@ from mirror.last_run import LastRuns
 from mirror.options import Options
 from mirror.profile import Chosen, Profile
 from mirror.profile.loading import load_profile
+from mirror.progress import Silent
 from mirror.sandbox import Library, Sandbox
 from mirror.session import Session
 from mirror.status import Memory, Status, exit_code, look
 from mirror.status_text import Asked, status_json
 from tests.integration.command import write_profile
-from tests.integration.mirroring import Silent, photos
+from tests.integration.mirroring import photos
 
 
 @dataclass

@@ -22,6 +22,7 @@ from mirror.destinations.identity import Known
 from mirror.errors import ExitCode
 from mirror.immich.client import Client, RetryPolicy, Timeouts
 from mirror.options import Options
+from mirror.progress import Silent
 from mirror.run import MirrorRun
 from mirror.sandbox import Library, Sandbox, sample_library
 from mirror.sandbox.records import MINIMUM, Key, StoredAsset, User
@@ -31,18 +32,6 @@ from tests.integration.command import ended_with
 LABEL = "family/me"
 NOON = datetime(2020, 6, 15, 12, tzinfo=UTC)
 _PROJECT = Path(__file__).parents[2]
-
-
-class Silent:
-    """Nobody wants to know how far it is."""
-
-    def plan(self, files: int, size_bytes: int) -> None: ...
-
-    def begin(self, asset_id: str, name: str, size_bytes: int | None) -> None: ...
-
-    def advance(self, asset_id: str, size_bytes: int) -> None: ...
-
-    def end(self, asset_id: str) -> None: ...
 
 
 async def no_wait(_wait_s: float) -> None:

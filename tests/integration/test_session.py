@@ -8,16 +8,20 @@ from mirror.destinations.identity import Known
 from mirror.errors import ExitCode, InternalError
 from mirror.options import Options
 from mirror.profile import Account, Profile
+from mirror.progress import Silent
 from mirror.sandbox import Sandbox
 from mirror.secrets import LiteralSecret
 from mirror.session import Session
-from tests.integration.mirroring import Silent, files, photos
+from tests.integration.mirroring import files, photos
 
 
 class Faulty(Silent):
     """A fault of our own, which strikes once."""
 
     struck = False
+
+    def part(self, _name: str) -> "Faulty":
+        return self
 
     def plan(self, files: int, size_bytes: int) -> None:
         if not self.struck:

@@ -13,6 +13,7 @@ from mirror.errors import ExitCode
 from mirror.events import Event
 from mirror.options import Options
 from mirror.profile import Account, Profile
+from mirror.progress import Silent
 from mirror.sandbox import Library, Sandbox
 from mirror.sandbox.faults import Corrupted, Rule, Stalled
 from mirror.secrets import LiteralSecret
@@ -20,7 +21,6 @@ from mirror.session import Session
 from tests.integration.command import mirror
 from tests.integration.mirroring import (
     NOON,
-    Silent,
     content,
     empty,
     files,

@@ -221,6 +221,70 @@ def test_every_line_fits_the_screen(clock: Clock, width: int) -> None:
     assert all(len(line) <= width for line in lines)
 
 
+# -- several at once -------------------------------------------------------------------------------
+
+
+def test_mirrors_side_by_side_have_a_bar_each_and_the_whole_is_their_sum(
+    bars: Bars, clock: Clock
+) -> None:
+    alice, bob = bars.part("alice"), bars.part("bob")
+    alice.plan(2, 4_000_000)
+    alice.begin("a", "a.jpg", 2_000_000)
+    clock.now_s += 0.5
+    alice.advance("a", 2_000_000)
+    alice.end("a")
+    bob.plan(3, 6_000_000)
+    clock.now_s += 0.5
+    whole, first, second = drawn(bars)
+    assert whole.startswith("1 of 5 files")
+    assert "2.0 MB of 10.0 MB  2.0 MB/s  4 s left" in whole
+    assert re.fullmatch(r"  alice +\S+ *1 of 2  2\.0 MB of 4\.0 MB *", first)
+    assert re.fullmatch(r"  bob +0 of 3  0 bytes of 6\.0 MB *", second)
+
+
+def test_a_mirror_that_is_done_stays_in_the_whole_until_all_are(bars: Bars) -> None:
+    alice, bob = bars.part("alice"), bars.part("bob")
+    alice.plan(1, 0)
+    bob.plan(2, 0)
+    alice.end("a")
+    assert drawn(bars)[0].startswith("1 of 3 files")
+    bob.end("b")
+    bob.end("c")
+    bars.part("carol").plan(7, 0)
+    (line,) = drawn(bars)
+    assert line.startswith("0 of 7 files")
+
+
+def test_of_many_mirrors_those_at_work_are_shown(bars: Bars) -> None:
+    parts = [bars.part(f"mirror-{number}") for number in range(10)]
+    for part in parts:
+        part.plan(1, 0)
+    for part in parts[:4]:
+        part.end("a")
+    names = [line.split()[0] for line in drawn(bars)[1:]]
+    assert names == [f"mirror-{number}" for number in range(4, 10)]
+
+
+def test_a_mirror_that_begins_anew_is_counted_once(bars: Bars) -> None:
+    alice, bob = bars.part("alice"), bars.part("bob")
+    alice.plan(5, 0)
+    bob.plan(2, 0)
+    alice.end("a")
+    alice.plan(4, 0)
+    assert drawn(bars)[0].startswith("0 of 6 files")
+
+
+def test_the_last_failures_are_told_below(bars: Bars) -> None:
+    alice = bars.part("alice")
+    alice.plan(9, 0)
+    for number in range(3):
+        alice.fail(f"2024/IMG_{number}\n\x1b.jpg", "checksum-mismatch")
+    lines = drawn(bars)[1:]
+    assert len(lines) == 2
+    assert re.fullmatch(r"  2024/IMG_1\\n\\x1b\.jpg +failed: checksum-mismatch *", lines[0])
+    assert max(map(len, drawn(bars))) <= WIDTH
+
+
 # -- the terminal ----------------------------------------------------------------------------------
 
 
