@@ -8,6 +8,7 @@ from mirror.core.model import Destination, Mirror
 from mirror.core.plan import Plan, make_plan
 from mirror.core.report import Report
 from mirror.hearing import Hearing, watched_id
+from mirror.immich.catalogue import Catalogue, Catalogues
 from mirror.immich.client import Client
 from mirror.immich.listing import Listing
 from mirror.options import Options
@@ -37,6 +38,7 @@ class Decider:
     client: Client
     options: Options
     report: Report
+    catalogues: Catalogues | None = None  # None: everything is listed each time
 
     async def decide(self, place: Place, user: str | None) -> Decided:
         """List, compare, hear what became of what is not listed, plan, and hold back."""
@@ -68,6 +70,11 @@ class Decider:
         tried = [replace(item, known_failure=False) for item in decided.survey.differences]
         return self.whole(replace(decided.survey, differences=tried), decided.hearing)
 
+    def _catalogue(self, user: str | None) -> Catalogue | None:
+        if self.catalogues is None or user is None:
+            return None
+        return self.catalogues.of(self.client, user)
+
     async def _look(self, place: Place, user: str | None) -> tuple[Hearing, Survey]:
         rules = place.index.name_rules
         layout = compile_layout(self.mirror.layout, self.mirror.names, version=rules)
@@ -76,7 +83,12 @@ class Decider:
         )
         if chosen.new_pins:
             place.index.pin(chosen.new_pins)
-        listing = Listing(self.client, chosen.selection, watched_id=watched_id(place.index))
+        listing = Listing(
+            self.client,
+            chosen.selection,
+            watched_id=watched_id(place.index),
+            catalogue=self._catalogue(user),
+        )
         surveyor = Surveyor(
             self.client,
             place.folder,

@@ -25,6 +25,7 @@ class Event(StrEnum):
     DESTINATION_NEW = "destination.new"
     DESTINATION_TAKEN_OVER = "destination.taken_over"
     INDEX_REBUILT = "index.rebuilt"
+    CATALOGUE_LOST = "catalogue.lost"
     INDEX_MIGRATED = "index.migrated"
     DESTINATION_BUSY = "destination.busy"
     INTENT_SETTLED = "intent.settled"
@@ -107,6 +108,7 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.DESTINATION_NEW: frozenset({"reason", "abilities"}),
     Event.DESTINATION_TAKEN_OVER: frozenset({"reason"}),
     Event.INDEX_REBUILT: frozenset({"path", "reason"}),
+    Event.CATALOGUE_LOST: frozenset({"path", "reason"}),
     Event.INDEX_MIGRATED: frozenset({"path"}),
     Event.DESTINATION_BUSY: frozenset({"reason", "wait_s"}),
     Event.INTENT_SETTLED: _CHANGE | {"action"},

@@ -16,6 +16,7 @@ class Options:
     trusts_times: bool = True  # False: what has its size and mtime is hashed all the same
     rebind: bool = False
     new_destination: bool = False
+    relist: bool = False  # what is remembered of the accounts is not trusted
     allowed: Allowed = field(default_factory=Allowed)
     removes: bool = True  # False: `copy`, where several selections share a destination
     wait_s: float = 0.0  # how long another run that holds the destination is waited for

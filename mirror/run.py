@@ -14,6 +14,7 @@ from mirror.decide import Decider
 from mirror.destinations import Site
 from mirror.destinations.identity import Known, Owner
 from mirror.errors import IndexDamagedError, InternalError, InterruptedRunError, MirrorError
+from mirror.immich.catalogue import Catalogues
 from mirror.immich.client import Client
 from mirror.immich.listing import user_id
 from mirror.last_run import last_run, write_last_run
@@ -42,6 +43,7 @@ class MirrorRun:
     here: Neighbour | None = None  # among the destinations of the same command; None: alone
     site: Site | None = None  # None: by the path of the destination
     allowance: Allowance = field(default_factory=Allowance)
+    catalogues: Catalogues | None = None  # None: everything is listed each time
     report: Report = field(init=False)
     plan: Plan = field(init=False, default=Plan())
 
@@ -117,6 +119,7 @@ class MirrorRun:
             client=self.client,
             options=self.options,
             report=self.report,
+            catalogues=self.catalogues,
         )
 
     def _leave_word(self, place: Place) -> None:

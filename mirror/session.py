@@ -26,6 +26,7 @@ from mirror.errors import (
     worst,
 )
 from mirror.events import Event, emit
+from mirror.immich.catalogue import Catalogues
 from mirror.immich.client import Client
 from mirror.limits import Allowance, Allowances, Bandwidth
 from mirror.nearby import Neighbour, Neighbourhood
@@ -78,6 +79,7 @@ class Session:
     _nearby: Neighbourhood = field(default_factory=Neighbourhood)
     _budget: Budget = field(default_factory=lambda: Budget(1))
     _clients: dict[_Connection, Client | MirrorError] = field(default_factory=dict)
+    _catalogues: Catalogues | None = None
     _connecting: dict[_Connection, asyncio.Lock] = field(default_factory=dict)
 
     @property
@@ -93,12 +95,18 @@ class Session:
         """The same for the mirrors of several profiles."""
         parts = self._parts([(profile, tuple(mirrors)) for profile, mirrors in chosen])
         _make_room_for_threads(len(parts))
+        if self.known is not None:
+            self._catalogues = Catalogues(
+                self.known.folder / "catalogue", dry=self.options.dry, relist=self.options.relist
+            )
         try:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
                 for part in parts:
                     tasks.create_task(self._part(part, stack))
         finally:
             self._nearby.close()
+            if self._catalogues is not None:
+                self._catalogues.close()
             for part in parts:
                 if not part.ended:  # interrupted before it began
                     self.reports[part.place].error = _interrupted()
@@ -208,6 +216,7 @@ class Session:
             lane=part.lane,
             here=part.here,
             allowance=part.allowance,
+            catalogues=self._catalogues,
         )
         self._runs[part.place] = run
         self.reports[part.place] = run.report

@@ -130,6 +130,15 @@ def add_wait(parser: Parser) -> None:
     )
 
 
+def add_relist(parser: Parser) -> None:
+    """Whether to trust what is remembered."""
+    parser.add_argument(
+        "--relist",
+        action="store_true",
+        help="list the accounts in full, whatever is remembered of them",
+    )
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)

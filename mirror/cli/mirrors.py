@@ -10,6 +10,7 @@ from mirror.cli.arguments import (
     add_common,
     add_limits,
     add_plan_output,
+    add_relist,
     add_run_limits,
     add_selection,
     add_wait,
@@ -126,6 +127,7 @@ def _add_sync(commands: Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only plan, as `mirror plan`")
     parser.set_defaults(exit_code=False)
     add_wait(parser)
+    add_relist(parser)
     add_plan_output(parser)
     once = parser.add_argument_group("once, when a run says so")
     once.add_argument(
@@ -177,6 +179,7 @@ def _add_plan(commands: Commands) -> None:
     parser.add_argument(
         "--exit-code", action="store_true", help="exit with 1 when anything would be done"
     )
+    add_relist(parser)
     add_plan_output(parser)
     add_limits(parser)
     add_common(parser)

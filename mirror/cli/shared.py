@@ -128,6 +128,7 @@ def session_of(
         trusts_times=not getattr(args, "checksum", False),
         rebind=getattr(args, "rebind", False),
         new_destination=getattr(args, "new_destination", False),
+        relist=getattr(args, "relist", False),
         allowed=Allowed(
             removed=getattr(args, "allow_removed", 0),
             lost=getattr(args, "allow_lost", 0),

@@ -82,7 +82,7 @@ ALWAYS: Final = Window()
 class Query:
     """One request's predicates, without paging: all of them hold for each row it asks for."""
 
-    visibility: Visibility
+    visibility: Visibility | None  # None: whichever it is; only servers from 3.0 on can be asked so
     fields: Mapping[str, JsonValue] = field(default_factory=dict)  # all but visibility and times
     taken: Window = ALWAYS
     uploaded: Window = ALWAYS
@@ -103,7 +103,7 @@ class Query:
         """The JSON of the request, without paging."""
         return {
             **self.fields,
-            "visibility": self.visibility.value,
+            **({} if self.visibility is None else {"visibility": self.visibility.value}),
             **self.taken.sent("taken"),
             **self.uploaded.sent("created"),
             **self.updated.sent("updated"),
@@ -352,7 +352,7 @@ def recheck(query: Query, asset: Asset, *, own: bool) -> str | None:
     albums, tags, texts with wildcards, exif that was not sent) is not checked. `own`: the asset is
     the key's own; on others' the server hides `isFavorite`.
     """
-    if asset.visibility is not query.visibility:
+    if query.visibility is not None and asset.visibility is not query.visibility:
         return "visibility"
     if asset.is_trashed and not query.with_deleted:
         return "trashed"

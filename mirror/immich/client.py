@@ -4,6 +4,7 @@ GET, HEAD and the POST that searches; no cookies, no redirects, TLS always verif
 one header to one origin.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -18,6 +19,7 @@ import aiohttp
 from yarl import URL
 
 from mirror import __version__
+from mirror.core.model import Visibility
 from mirror.errors import (
     AccountError,
     MaintenanceError,
@@ -163,6 +165,8 @@ class Client:
         self.account = account
         self.retry = retry or RetryPolicy()
         self.server_date: datetime | None = None  # as the last answer told it, aware UTC
+        self.user_id: str | None = None  # whose key it is, once somebody found out
+        self.finding_out = asyncio.Lock()  # one does, the others wait
         self._server = _server_url(server)
         self._api_key = api_key
         self._connections = connections
@@ -173,6 +177,7 @@ class Client:
         self._base = _candidates(self._server)[0]
         self._version: ServerVersion | None = None
         self._open_session: aiohttp.ClientSession | None = None
+        self._counted: dict[Visibility, Answer] = {}  # that nobody has used yet
 
     async def __aenter__(self) -> Self:
         self._open_session = aiohttp.ClientSession(
@@ -250,6 +255,21 @@ class Client:
                 server's words in `why`.
         """
         return await self._retried("GET", path, lambda: self._json("GET", path, params=params))
+
+    async def month_counts(self, visibility: Visibility, *, keep: bool = False) -> Answer:
+        """GET /timeline/buckets: how many own assets each month has.
+
+        `keep`: for the next who asks, too.
+
+        Raises:
+            AccountError: as `get`.
+        """
+        answer = self._counted.pop(visibility, None)
+        if answer is None:
+            answer = await self.get("/timeline/buckets", {"visibility": visibility.value})
+        if keep:
+            self._counted[visibility] = answer
+        return answer
 
     async def search(self, body: Mapping[str, object]) -> Answer:
         """POST /search/metadata, tried again while that may help.

@@ -4,6 +4,8 @@ A listing that may lack an asset says so in `problems` and is not complete. What
 what was asked: own assets, none that is excluded, each once.
 """
 
+import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -32,6 +34,7 @@ from mirror.errors import (
     RequestError,
 )
 from mirror.immich import wire
+from mirror.immich.catalogue import Catalogue
 from mirror.immich.client import Client
 from mirror.immich.walk import PAGE_SIZE, Page, Walk
 
@@ -59,9 +62,13 @@ class Listing:
         selection: Selection,
         *,
         watched_id: str = "",
+        catalogue: Catalogue | None = None,
         page_size: int = PAGE_SIZE,
     ) -> None:
-        """`watched_id`: the asset whose `updatedAt` tells whether the server went back in time."""
+        """`watched_id`: the asset whose `updatedAt` tells whether the server went back in time.
+
+        `catalogue`: what is remembered of the account; None: everything is listed.
+        """
         self.complete: bool | None = None  # None until the end was reached
         self.problems: list[str] = []
         self.count = 0
@@ -69,6 +76,7 @@ class Listing:
         self.excluded: set[str] = set()  # ids of what stays out
         self._client = client
         self._selection = selection
+        self._catalogue = catalogue
         self._page_size = page_size
         self._server_date: datetime | None = None
         self._seen: set[str] = set()
@@ -192,6 +200,36 @@ class Listing:
     # -- one query ---------------------------------------------------------------------------------
 
     async def _walk(self, query: Query, *, with_exif: bool = False) -> AsyncIterator[list[Asset]]:
+        catalogue = self._catalogue
+        recalled = None if with_exif else await self._recalled(query)
+        if catalogue is not None and recalled is not None:
+            try:
+                for assets in recalled:
+                    yield [
+                        asset
+                        for asset in assets
+                        if recheck(query, asset, own=True) is None and wanted(query, asset)
+                    ]
+                    await asyncio.sleep(0)
+            except sqlite3.Error as error:
+                catalogue.lose(error)  # what came is asked for again, and comes once
+            else:
+                return
+        async for assets in self._asked(query, with_exif=with_exif):
+            yield assets
+
+    async def _recalled(self, query: Query) -> Iterator[list[Asset]] | None:
+        """Own assets of the query's visibility, from memory and a look; None: to be listed."""
+        catalogue, selection = self._catalogue, self._selection
+        if catalogue is None or selection.filter.owners is not Owners.ME:
+            return None
+        if catalogue.user_id != selection.user_id or query.visibility is None:
+            return None
+        if not catalogue.answers(query, self.server_date):
+            return None
+        return await catalogue.recall(self._client, query.visibility)
+
+    async def _asked(self, query: Query, *, with_exif: bool) -> AsyncIterator[list[Asset]]:
         walk = Walk(
             client=self._client,
             query=query,
@@ -325,7 +363,7 @@ def _widened(exclude: Filter, main: Filter, asked: list[Query]) -> Filter:
         search.setdefault("withDeleted", True)
     visibility = exclude.visibility
     if visibility == Filter().visibility and exclude != Filter():
-        visibility = tuple({query.visibility: None for query in asked})
+        visibility = tuple({query.visibility: None for query in asked if query.visibility})
     return replace(exclude, search=search, visibility=visibility, owners=main.owners)
 
 
@@ -343,7 +381,8 @@ def _explained(error: RequestError, query: Query) -> RequestError:
 
 
 async def _date(client: Client) -> datetime:
-    date = (await client.get("/server/version")).server_date
+    # Whose key it is was asked just now.
+    date = client.server_date or (await client.get("/server/version")).server_date
     if date is None:
         raise NotImmichError(
             "the server's answer lacks the header Date",
@@ -367,13 +406,21 @@ async def user_id(client: Client, remembered: str | None = None) -> str | None:
     Raises:
         OtherAccountError: it is not the remembered one.
     """
-    found = await _own_id(client) or await _owner_of_something(client)
+    async with client.finding_out:
+        found = client.user_id or await _found_id(client, remembered)
+        client.user_id = found
     if found is None and remembered is not None:
         await _check_remembered(client, remembered)
         return remembered
     if found is not None and remembered is not None and found != remembered:
         raise _other_account(remembered, found)
     return found
+
+
+async def _found_id(client: Client, remembered: str | None) -> str | None:
+    # Whose assets there are says it too, and a look needs their months anyway.
+    owner = None if remembered is None else await _owner_in(client, Visibility.TIMELINE)
+    return owner or await _own_id(client) or await _owner_of_something(client)
 
 
 async def _own_id(client: Client) -> str | None:
@@ -383,18 +430,27 @@ async def _own_id(client: Client) -> str | None:
         return None
 
 
+async def _owner_in(client: Client, visibility: Visibility) -> str | None:
+    counts = (await client.month_counts(visibility, keep=True)).json
+    return await _owner_of_one(client, {"visibility": visibility.value}, counts)
+
+
 async def _owner_of_something(client: Client) -> str | None:
-    # Buckets are of own assets only, unlike a search, which lists partners' too.
     for place in _PLACES:
-        buckets = wire.rows((await client.get("/timeline/buckets", place)).json)
-        sizes = sorted(
-            (wire.member(b, "count", int), wire.member(b, "timeBucket", str)) for b in buckets
-        )
-        for _, month in sizes[:_TRIES]:
-            bucket = await client.get("/timeline/bucket", {**place, "timeBucket": month})
-            owners = wire.column(bucket.json, "ownerId")
-            if owners:
-                return owners[0]
+        counts = (await client.get("/timeline/buckets", place)).json
+        if owner := await _owner_of_one(client, place, counts):
+            return owner
+    return None
+
+
+async def _owner_of_one(client: Client, place: dict[str, str], counts: object) -> str | None:
+    # Buckets are of own assets only, unlike a search, which lists partners' too.
+    by_size = sorted((count, month) for month, count in wire.bucket_counts(counts).items())
+    for _, month in by_size[:_TRIES]:
+        bucket = await client.get("/timeline/bucket", {**place, "timeBucket": month})
+        owners = wire.column(bucket.json, "ownerId")
+        if owners:
+            return owners[0]
     return None
 
 

@@ -56,14 +56,15 @@ class Walk:
         """
         async for page in self._end(Window(None, FIRST), "before the year 100"):
             yield Page(page, dated=False)
-        async for page in self._main():
+        async for page in self.between_the_ends():
             yield Page(page)
         async for page in self._end(Window(LAST, None), "after the year 9999"):
             yield Page(page)
 
     # -- between the ends --------------------------------------------------------------------------
 
-    async def _main(self) -> AsyncIterator[list[Row]]:
+    async def between_the_ends(self) -> AsyncIterator[list[Row]]:
+        """The same without the years in which no photo was taken: two requests less."""
         cursor = max(self.query.taken.after or FIRST, FIRST)
         last = min(self.query.taken.before or LAST, LAST)
         asking = asyncio.ensure_future(self._ask(taken=Window(cursor, last)))
@@ -144,7 +145,7 @@ class Walk:
 
     async def _known_at(self, instant: datetime) -> set[str] | None:
         """Ids of all own assets of one instant, whatever the filter; None if that is not known."""
-        if not self.own_only or self.query.with_deleted:
+        if not self.own_only or self.query.with_deleted or self.query.visibility is None:
             return None
         try:
             counts = await self._bucket_counts()
@@ -159,16 +160,17 @@ class Walk:
         return known
 
     async def _bucket_counts(self) -> dict[str, int]:
-        params = {"visibility": self.query.visibility.value}
-        buckets = wire.rows((await self.client.get("/timeline/buckets", params)).json)
-        return {wire.member(b, "timeBucket", str): wire.member(b, "count", int) for b in buckets}
+        return wire.bucket_counts((await self.client.get("/timeline/buckets", self._place())).json)
 
     async def _bucket(self, month: str) -> dict[str, datetime | None]:
-        params = {"visibility": self.query.visibility.value, "timeBucket": month}
+        params = {**self._place(), "timeBucket": month}
         answer = (await self.client.get("/timeline/bucket", params)).json
         stamps = [wire.instant(text) for text in wire.column(answer, "fileCreatedAt")]
         cuts = [None if stamp is None else cut(stamp) for stamp in stamps]
         return dict(zip(wire.column(answer, "id"), cuts, strict=True))
+
+    def _place(self) -> dict[str, str]:
+        return {} if self.query.visibility is None else {"visibility": self.query.visibility.value}
 
     # -- the ends ----------------------------------------------------------------------------------
 

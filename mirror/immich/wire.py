@@ -99,6 +99,17 @@ def member(answer: object, key: str, kind: type[_T]) -> _T:
     return value
 
 
+def bucket_counts(answer: object) -> dict[str, int]:
+    """How many assets each month has, as GET /timeline/buckets gives it; by `YYYY-MM-01`.
+
+    Raises:
+        NotImmichError: it is not that answer.
+    """
+    return {
+        member(bucket, "timeBucket", str): member(bucket, "count", int) for bucket in rows(answer)
+    }
+
+
 def column(answer: object, key: str) -> list[str]:
     """A list of texts of a columnar answer, as GET /timeline/bucket gives it."""
     values = member(answer, key, list)

@@ -20,6 +20,7 @@ from mirror.core.verify import Verification
 from mirror.destinations import Site
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode
+from mirror.immich.catalogue import Catalogues
 from mirror.immich.client import Client, RetryPolicy, Timeouts
 from mirror.options import Options
 from mirror.progress import Silent
@@ -67,16 +68,27 @@ class Mirrored:
             timeouts=self.timeouts,
         ) as client:
             await client.connect()
+            chosen = Options(**options)
+            catalogues = self._catalogues(chosen)
             yield MirrorRun(
                 mirror=self.mirror,
                 destination=Destination(path=str(self.root), **self.destination),
                 client=client,
                 label=self.label,
                 known=self.known,
-                options=Options(**options),
+                options=chosen,
                 progress=Silent(),
                 site=self.site,
+                catalogues=catalogues,
             )
+            if catalogues is not None:
+                catalogues.close()
+
+    def _catalogues(self, options: Options) -> Catalogues | None:
+        if self.known is None:
+            return None
+        folder = self.known.folder / "catalogue"
+        return Catalogues(folder, dry=options.dry, relist=options.relist)
 
     async def run(self, **options: Any) -> MirrorRun:
         async with self.ready(**options) as run:

@@ -130,12 +130,12 @@ def close(me: Mirrored) -> None:
 
 def close_halfway(me: Mirrored) -> None:
     trash_one(me)
-    me.sandbox.faults.add(Happens(me.sandbox.faults.begin_maintenance), skip=8, times=1)
+    me.sandbox.faults.add(Happens(me.sandbox.faults.begin_maintenance), skip=5, times=1)
 
 
 def lose_permission_halfway(me: Mirrored) -> None:
     trash_one(me)
-    me.sandbox.faults.add(Happens(lambda: forbid(me)), skip=8, times=1)
+    me.sandbox.faults.add(Happens(lambda: forbid(me)), skip=5, times=1)
 
 
 def lose_server_disk(me: Mirrored) -> None:

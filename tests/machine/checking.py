@@ -80,7 +80,7 @@ class Checker:
             ran = self._ran(accept=True)
             assert not ran.ids(Outcome.KNOWN), ran
         self.world.suspected.clear()
-        self.server_changed = False
+        self.world.may_be_stale = self.server_changed = False
         return ran
 
     def _may_hold(self) -> bool:
@@ -102,7 +102,7 @@ class Checker:
         )
 
     def _ran(self, *, accept: bool = False) -> Ran:
-        ran = self.world.run(accept=accept)
+        ran = self.world.run(accept=accept, relist=self.world.may_be_stale)
         assert ran is not None
         return ran
 

@@ -191,6 +191,7 @@ class Machine(RuleBasedStateMachine):
     def restore_database(self) -> None:
         if self.backup is not None:
             go_back(self.world.library, self.backup)
+            self.world.may_be_stale = True
             self.checker.unsettled = self.checker.server_changed = True
 
     @step()

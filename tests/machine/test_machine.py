@@ -40,7 +40,7 @@ STEPS_A_HISTORY = 30
 def played(machine: type[Machine], steps: int) -> Seeming:
     """What was tried; a history that goes wrong is cut to what matters in it."""
     machine.seeming = Seeming()
-    histories = steps // STEPS_A_HISTORY + 10  # some of hypothesis' are short
+    histories = steps // STEPS_A_HISTORY + 20  # some of hypothesis' are short
     try:
         draw(machine, histories=histories, steps=STEPS_A_HISTORY, number=None)
     except AssertionError as error:

@@ -115,6 +115,8 @@ class World:
         self.time = TODAY + timedelta(hours=6)  # goes on by a second a step, and by leaps
         self.skew = timedelta()  # of the server's clock
         self.was_skewed = False
+        # A clock or a database went back: until the next full listing a change may not be seen.
+        self.may_be_stale = False
         self._numbers = 0
 
     def begin(
@@ -187,6 +189,7 @@ class World:
 
     def set_clock(self, skew: timedelta) -> None:
         """The server's clock is wrong by so much from now on."""
+        self.may_be_stale = self.may_be_stale or skew < self.skew
         self.skew = skew
         self.was_skewed = self.was_skewed or bool(skew)
         self.library.clock = self.now
@@ -219,7 +222,12 @@ class World:
     # -- runs --------------------------------------------------------------------------------------
 
     def run(
-        self, *, die_at: int | None = None, accept: bool = False, dry: bool = False
+        self,
+        *,
+        die_at: int | None = None,
+        accept: bool = False,
+        dry: bool = False,
+        relist: bool = False,
     ) -> Ran | None:
         """One run with everything that is wrong at present; None if it was killed."""
         self._note_adoptable()
@@ -235,7 +243,8 @@ class World:
             for digest in held.sha1s
         }
         before, bytes_before = observe(self.me.root), self.all_bytes()
-        ran = self._run(die_at, {"dry": dry, "clock": self.now} | self._way_through(accept))
+        options = {"dry": dry, "relist": relist, "clock": self.now}
+        ran = self._run(die_at, options | self._way_through(accept))
         self._tell(ran)
         after = observe(self.me.root)
         self.assert_safe(before, after, bytes_before, set() if self.clock_is_wrong else may_vanish)
