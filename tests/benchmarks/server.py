@@ -1,20 +1,24 @@
-"""The sandbox for listings and a plain nginx for originals, so that the sandbox is not measured."""
+"""A server of a library: listings from a process that answers at once, originals from nginx."""
 
-import asyncio
+import json
+import os
 import shutil
 import socket
 import subprocess
-import threading
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from mirror.sandbox import Library, Sandbox, sample_library
-from mirror.sandbox.content import Filler
+from tests.benchmarks.library import asset_id, content
 
+_PROJECT = Path(__file__).parents[2]
 _CONFIG = """
+user root;
 daemon off;
 worker_processes 1;
 pid {root}/nginx.pid;
@@ -31,16 +35,18 @@ http {{
   fastcgi_temp_path {root}/fastcgi;
   uwsgi_temp_path {root}/uwsgi;
   scgi_temp_path {root}/scgi;
+  keepalive_requests 1000000;
+  limit_req_zone $server_port zone=all:1m rate={files_per_s}r/s;
   server {{
     listen 127.0.0.1:{port};
     root {root};
-    location /originals/ {{ autoindex on; }}
-    location ~ ^/api/assets/([0-9a-f-]+)/original$ {{ alias {root}/originals/$1.jpg; }}
-    location /api/ {{ proxy_pass {sandbox}; proxy_buffers 64 64k; }}
-    location /.well-known/ {{ proxy_pass {sandbox}; }}
+    location /originals/ {{ autoindex on; {limit} }}
+    location ~ ^/api/assets/([0-9a-f-]+)/original$ {{ alias {root}/originals/$1.jpg; {limit} }}
+    location /api/ {{ proxy_pass http://127.0.0.1:{listing}; proxy_buffers 64 64k; }}
   }}
 }}
 """
+_MOST_FILES_PER_S = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,81 +54,120 @@ class Served:
     """Where a library is served."""
 
     url: str
-    key: str
     files: int
-    size_bytes: int
+    size_bytes: int  # of each
+    listing_port: int
+    processes: tuple[int, ...]
 
     @property
     def originals(self) -> str:
         """The same files as a plain listing, for tools that know no Immich."""
         return f"{self.url}/originals/"
 
+    def control(self, add: int = 0) -> dict[str, Any]:
+        """The requests since the last time, by path; and so many files more from now on."""
+        url = f"http://127.0.0.1:{self.listing_port}/control?add={add}"
+        with urllib.request.urlopen(url) as answer:
+            told: dict[str, Any] = json.load(answer)
+            return told
 
-def library(files: int, size_bytes: int) -> Library:
-    """So many files of one size, a minute apart."""
-    made = sample_library(0)
-    began = datetime(2024, 1, 1, tzinfo=UTC)
-    for number in range(files):
-        content = Filler(f"{size_bytes}/{number}".encode(), size_bytes)
-        taken_at = began + timedelta(minutes=number)
-        made.upload(f"IMG_{number:05}.jpg", content, taken_at=taken_at)
-    return made
+    def cpu_s(self) -> float:
+        """What the server has used so far: user and system time."""
+        return sum(map(_cpu_s, self.processes))
 
 
-@contextmanager
-def served(made: Library, root: Path) -> Iterator[Served]:
-    """Serve a library; its originals are written below `root` first."""
-    originals = root / "originals"
-    originals.mkdir(parents=True)
-    for asset in made.assets.values():
-        with (originals / f"{asset.id}.jpg").open("wb") as file:
-            file.writelines(asset.content.read(0, asset.content.size_bytes))
-    with _sandbox(made) as sandbox, _nginx(root, sandbox.url) as url:
-        sizes = [asset.content.size_bytes for asset in made.assets.values()]
-        yield Served(url, sandbox.api_keys["minimum"], len(sizes), sum(sizes))
+def write_original(root: Path, number: int, size_bytes: int) -> None:
+    """One file where nginx looks for it."""
+    with (root / "originals" / f"{asset_id(number)}.jpg").open("wb") as file:
+        file.writelines(content(number, size_bytes))
 
 
 @contextmanager
-def _sandbox(made: Library) -> Iterator[Sandbox]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    sandbox = Sandbox(made)
-    asyncio.run_coroutine_threadsafe(sandbox.__aenter__(), loop).result()
+def served(
+    root: Path,
+    files: int,
+    size_bytes: int,
+    *,
+    originals: bool = True,
+    files_per_s: int = 0,
+    page_ms: int = 0,
+) -> Iterator[Served]:
+    """Serve so many files of one size; their originals are written below `root` first."""
+    (root / "originals").mkdir(parents=True, exist_ok=True)
+    if originals:
+        for number in range(files):
+            write_original(root, number, size_bytes)
+    with ExitStack() as stack:
+        listing, port = free_port(), free_port()
+        immich: list[object] = ["--files", files, "--size-bytes", size_bytes, "--port", listing]
+        immich += ["--page-ms", page_ms]
+        command = [sys.executable, "-m", "tests.benchmarks.immich", *map(str, immich)]
+        answering = stack.enter_context(running(command, listing))
+        limit = "limit_req zone=all burst=1000;" if files_per_s else ""
+        root.chmod(0o755)
+        (root / "nginx.conf").write_text(
+            _CONFIG.format(
+                root=root,
+                port=port,
+                listing=listing,
+                limit=limit,
+                files_per_s=files_per_s or _MOST_FILES_PER_S,
+            )
+        )
+        nginx = [_nginx(), "-c", str(root / "nginx.conf"), "-p", str(root)]
+        sending = stack.enter_context(running(nginx, port))
+        processes = (answering, sending, *_children(sending))
+        yield Served(f"http://127.0.0.1:{port}", files, size_bytes, listing, processes)
+
+
+@contextmanager
+def running(command: list[str], port: int, *, told: list[int] | None = None) -> Iterator[int]:
+    """A server while it is needed, from when it takes connections; its process id.
+
+    `told` gets the numbers that it prints, in the end.
+    """
+    process = subprocess.Popen(
+        command, cwd=_PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     try:
-        yield sandbox
-    finally:
-        asyncio.run_coroutine_threadsafe(sandbox.__aexit__(None, None, None), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-@contextmanager
-def _nginx(root: Path, sandbox: str) -> Iterator[str]:
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
-    if nginx is None:
-        raise SystemExit("nginx is missing: apt-get install nginx-light")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    root.chmod(0o755)
-    config = root / "nginx.conf"
-    user = "user root;\n"
-    config.write_text(user + _CONFIG.format(root=root, port=port, sandbox=sandbox))
-    process = subprocess.Popen([nginx, "-c", config, "-p", root], stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(port)
-        yield f"http://127.0.0.1:{port}"
+        _wait_for(port, process)
+        yield process.pid
     finally:
         process.terminate()
-        process.wait()
+        out, _ = process.communicate()
+        if told is not None:
+            told += map(int, out.split())
 
 
-def _wait_for(port: int) -> None:
-    for _ in range(100):
+def free_port() -> int:
+    """A port of loopback that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _nginx() -> str:
+    found = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+    if found is None:
+        raise SystemExit("nginx is missing: apt-get install nginx-light")
+    return found
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    while process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        threading.Event().wait(0.05)
-    raise SystemExit("nginx did not start")
+        time.sleep(0.05)
+    raise SystemExit(f"{process.args!r} did not start")
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
