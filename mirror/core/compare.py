@@ -1,6 +1,6 @@
 """The disk against the index, merged in path order: only what differs becomes an object."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mirror.core.layout import fold
@@ -31,15 +31,15 @@ def compare(found: Iterable[Found], recorded: Iterable[Recorded]) -> Comparison:
     result = Comparison()
     rows = iter(recorded)
     row = next(rows, None)
+    file = EntryKind.FILE
     for item in found:
         path, kind, size_bytes, mtime_ns = item
-        while row is not None and row[0] < path:
-            _miss(result, row)
-            row = next(rows, None)
+        if row is not None and row[0] < path:
+            row = _missed_until(path, row, rows, result)
         if row is None or row[0] != path:
             _add_foreign(result, item)
             continue
-        if kind is not EntryKind.FILE or (size_bytes, mtime_ns) != row[1:3]:
+        if size_bytes != row[1] or mtime_ns != row[2] or kind is not file:
             result.suspect[row[3]] = _entry(item)
         row = next(rows, None)
     while row is not None:
@@ -47,6 +47,16 @@ def compare(found: Iterable[Found], recorded: Iterable[Recorded]) -> Comparison:
         row = next(rows, None)
     _match_folded(result)
     return result
+
+
+def _missed_until(
+    path: bytes, row: Recorded | None, rows: Iterator[Recorded], result: Comparison
+) -> Recorded | None:
+    """The first row at the path or behind it; those before it have no file."""
+    while row is not None and row[0] < path:
+        _miss(result, row)
+        row = next(rows, None)
+    return row
 
 
 def _miss(result: Comparison, row: Recorded) -> None:
