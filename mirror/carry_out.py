@@ -9,8 +9,9 @@ from mirror.budget import Budget, Lane
 from mirror.core.model import Destination, Mirror, OnGone, Order
 from mirror.core.plan import Kind
 from mirror.core.report import Report
-from mirror.decide import Decided
+from mirror.decide import STANDING, Decided
 from mirror.destinations import OpenDestination
+from mirror.errors import ExitCode
 from mirror.execute import Work, execute
 from mirror.immich.client import Client
 from mirror.immich.listing import Listing
@@ -51,6 +52,8 @@ class Doer:
         await self._purge(decided)
         if self.report.complete:
             hearing.adjourn(held_by_scope=any(hold.of_scope for hold in decided.holds))
+        is_in_line = self.report.exit_code is ExitCode.OK
+        self.index.keep_note(STANDING, decided.standing if is_in_line else "")
 
     def _work(self, decided: Decided, sizes: Mapping[str, int]) -> Work:
         now, run_id = decided.hearing.listing.server_date, self.options.run_id

@@ -1,21 +1,27 @@
 """Both sides of a mirror looked at, and what follows: list, plan, hold. Nothing is done yet."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
+from mirror.core.filter import moves
 from mirror.core.guard import Hold, guard
 from mirror.core.layout import compile_layout
-from mirror.core.model import Destination, Mirror
+from mirror.core.model import Destination, Mirror, OnGone
 from mirror.core.plan import Plan, make_plan
 from mirror.core.report import Report
+from mirror.core.scope import generations_in, standing
 from mirror.hearing import Hearing, watched_id
 from mirror.immich.catalogue import Catalogue, Catalogues
 from mirror.immich.client import Client
 from mirror.immich.listing import Listing
+from mirror.index import Index
 from mirror.options import Options
 from mirror.place import Place
 from mirror.select import selected
 from mirror.survey import Survey, Surveyor
 from mirror.telling import tell_incomplete
+
+STANDING: Final = "standing"  # a note in the index: what the last run brought it in line with
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class Decided:
     whole: Plan
     plan: Plan  # less what is held
     holds: tuple[Hold, ...]
+    standing: str  # what a run that carries it out is in line with; empty: nobody knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +55,9 @@ class Decider:
         whole = self.whole(survey, hearing)
         circumstances = hearing.circumstances(place.index.count())
         plan, holds = guard(whole, self.destination, circumstances)
-        return Decided(hearing, survey, whole, plan, holds)
+        generations = hearing.listing.generations
+        standing_ = standing(hearing.scope, self.mirror, place.index.name_rules, generations)
+        return Decided(hearing, survey, whole, plan, holds, standing_)
 
     def whole(self, survey: Survey, hearing: Hearing) -> Plan:
         """The plan before anything is held back."""
@@ -75,6 +84,19 @@ class Decider:
             return None
         return self.catalogues.of(self.client, user)
 
+    async def _stands(self, index: Index, hearing: Hearing) -> bool:
+        """Whether the last run left everything in line, and the server has what it had then."""
+        remembered = index.note(STANDING)
+        generations = generations_in(remembered)
+        told = standing(hearing.scope, self.mirror, index.name_rules, generations)
+        count, others = index.counts()
+        policies = {self.destination.on_removed, self.destination.on_unmatched}
+        if told != remembered or index.failures() or (others and policies != {OnGone.KEEP}):
+            return False
+        if any(moves(one) for one in (self.mirror.filter, *self.mirror.exclude)):
+            return False
+        return await hearing.listing.is_as_it_was(generations, count)
+
     async def _look(self, place: Place, user: str | None) -> tuple[Hearing, Survey]:
         rules = place.index.name_rules
         layout = compile_layout(self.mirror.layout, self.mirror.names, version=rules)
@@ -96,10 +118,6 @@ class Decider:
             layout,
             trusts_times=self.options.trusts_times,
         )
-        await surveyor.scan()
-        await surveyor.take(listing)
-        tell_incomplete(self.report, listing.problems)
-        survey = await surveyor.finish(complete=self.report.complete, now=listing.server_date)
         hearing = Hearing(
             client=self.client,
             index=place.index,
@@ -110,4 +128,10 @@ class Decider:
             live_photos=self.mirror.live_photos,
             clock=self.options.clock,
         )
+        await surveyor.scan()
+        if surveyor.is_as_recorded and await self._stands(place.index, hearing):
+            return hearing, surveyor.nothing_new(listing.count)
+        await surveyor.take(listing)
+        tell_incomplete(self.report, listing.problems)
+        survey = await surveyor.finish(complete=self.report.complete, now=listing.server_date)
         return hearing, survey

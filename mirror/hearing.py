@@ -68,7 +68,9 @@ class Hearing:
             AccountError: it does not answer, or refuses the key.
         """
         if not self.index.count():
-            self._note(_SCOPE, self._scope)  # whatever comes, comes by this: also if it is cut
+            self.index.keep_note(
+                _SCOPE, self.scope
+            )  # whatever comes, comes by this: also if it is cut
         policies = {self.destination.on_removed, self.destination.on_unmatched}
         if not self.listing.complete or policies == {OnGone.KEEP}:
             return
@@ -84,7 +86,7 @@ class Hearing:
         await self._look_beyond()
         why = self._why_it_went_back()
         if why and not self.allowed.restored_server:
-            self._note(_WENT_BACK, why)  # before anything is done that would hide it
+            self.index.keep_note(_WENT_BACK, why)  # before anything is done that would hide it
 
     async def _look_beyond(self) -> None:
         """What came after an asset that is gone was perhaps never the mirror's to list."""
@@ -151,7 +153,7 @@ class Hearing:
             allowed=self.allowed,
             doubts=self.doubts,
             moves=moves(self.selected.selection.filter),
-            scope_changed=self.index.note(_SCOPE) != self._scope,
+            scope_changed=self.index.note(_SCOPE) != self.scope,
             vanished_owners=frozenset(theirs - self.listing.landmarks.owners),
         )
 
@@ -222,7 +224,8 @@ class Hearing:
     # -- what is remembered ------------------------------------------------------------------------
 
     @property
-    def _scope(self) -> str:
+    def scope(self) -> str:
+        """What the mirror is about."""
         selection = self.selected.selection
         return scope(selection.user_id, selection.filter, selection.exclude, self.live_photos)
 
@@ -230,17 +233,13 @@ class Hearing:
         """Take down what the next run measures by; after a run whose listing was complete."""
         why = self._why_it_went_back()
         if why and not self.allowed.restored_server:
-            self._note(_WENT_BACK, why)
+            self.index.keep_note(_WENT_BACK, why)
         else:
-            self._note(_WENT_BACK, "")
+            self.index.keep_note(_WENT_BACK, "")
             newest = self.listing.landmarks.newest_updated
             if newest is not None:
-                self._note(_NEWEST, str(Newest(newest.id, newest.updated_at)))
+                self.index.keep_note(_NEWEST, str(Newest(newest.id, newest.updated_at)))
             elif why:
-                self._note(_NEWEST, "")  # it was of the server that is no more
+                self.index.keep_note(_NEWEST, "")  # it was of the server that is no more
         if not held_by_scope:
-            self._note(_SCOPE, self._scope)
-
-    def _note(self, name: str, value: str) -> None:
-        if self.index.note(name) != value:
-            self.index.take_note(name, value)
+            self.index.keep_note(_SCOPE, self.scope)

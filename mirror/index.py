@@ -155,6 +155,14 @@ class Index:
         found: tuple[int] = self._db.execute("SELECT count(*) FROM asset").fetchone()
         return found[0]
 
+    def counts(self) -> tuple[int, int]:
+        """How many rows are of assets that the last run found listed, and how many of others."""
+        query = "SELECT count(*) FILTER (WHERE state = ?1), count(*) FILTER (WHERE state != ?1)"
+        found: tuple[int, int] = self._db.execute(
+            f"{query} FROM asset", (RowState.PUBLISHED,)
+        ).fetchone()
+        return found
+
     def recorded(self) -> Iterator[Recorded]:
         """Path, size and mtime of every row, in byte order of the path."""
         query = "SELECT path, size_bytes, mtime_ns, asset_id FROM asset ORDER BY path"
@@ -450,6 +458,11 @@ class Index:
         """Remember a value under a name."""
         with self.transaction():
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def keep_note(self, name: str, value: str) -> None:
+        """The same, and nothing is written where it is remembered already."""
+        if self.note(name) != value:
+            self.take_note(name, value)
 
     def drop_note(self, name: str) -> None:
         """Remember nothing under a name any more."""

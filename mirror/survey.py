@@ -70,8 +70,8 @@ class Surveyor:
         self._failures = index.failures()
         self._has_rows = index.count() > 0
         self._comparison = Comparison()
-        self._survey = Survey()
-        self._seen = self._survey.listed
+        self.survey = Survey()  # what was found so far
+        self._seen = self.survey.listed
 
     async def scan(self) -> None:
         """Compare the folder with the index; files that look changed are hashed."""
@@ -111,6 +111,16 @@ class Surveyor:
                 if entry.sha1 != row.sha1:
                     self._other[row.asset_id] = entry
 
+    @property
+    def is_as_recorded(self) -> bool:
+        """Whether every file of the index lies there as it was written."""
+        return not self._comparison.missing and not self._other
+
+    def nothing_new(self, unchanged: int) -> Survey:
+        """What is found where listing and disk are as the last run left them."""
+        self.survey.unchanged = unchanged
+        return self.survey
+
     async def take(self, pages: AsyncIterable[Sequence[Listed]]) -> None:
         """Compare each page with its rows as it comes."""
         async for page in pages:
@@ -120,16 +130,16 @@ class Surveyor:
                 self._seen.add(listed.asset.id)
                 difference = self._difference(listed, rows.get(listed.asset.id))
                 if difference is None:
-                    self._survey.unchanged += 1
+                    self.survey.unchanged += 1
                 else:
-                    self._survey.differences.append(difference)
+                    self.survey.differences.append(difference)
 
     async def finish(self, *, complete: bool, now: datetime) -> Survey:
         """Find out what the plan will turn upon: hashes, sizes, ETags, who holds which name.
 
         `now` is the server's clock.
         """
-        survey = self._survey
+        survey = self.survey
         self._failures = {
             asset_id: failure
             for asset_id, failure in self._failures.items()
@@ -216,7 +226,7 @@ class Surveyor:
                 settled.append(answer)
         if refreshed:
             self._index.finish(refreshed)
-            self._survey.unchanged += len(refreshed)
+            self.survey.unchanged += len(refreshed)
         return settled
 
     def _is_doubtful(self, item: Difference) -> bool:
@@ -229,7 +239,7 @@ class Surveyor:
     def _with_etag(self, item: Difference) -> Difference | Row:
         """The difference that is left; or the row, when only the server's file time moved."""
         asset, row = item.listed.asset, item.row
-        head = self._survey.heads.get(asset.id)
+        head = self.survey.heads.get(asset.id)
         if head is None:
             # Where it was asked for and is not to be had, the download will say why.
             return replace(item, changed=item.changed or (row is not None and _touched(row, asset)))
@@ -260,7 +270,7 @@ class Surveyor:
         wanted = {key for keys in names.values() for key in keys if key in foreign}
         external = [
             item.listed.asset
-            for item in self._survey.differences
+            for item in self.survey.differences
             if checksum.content_sha1(item.listed.asset) is None
             and not wanted.isdisjoint(names[item.listed.asset.id])
         ]
@@ -283,7 +293,7 @@ class Surveyor:
         """Intact files that hold the bytes of new assets: our own first, then foreign ones."""
         wanted = {
             digest: item.listed.asset
-            for item in self._survey.differences
+            for item in self.survey.differences
             if item.row is None
             and (digest := checksum.content_sha1(item.listed.asset)) is not None
             and not _lies(digest, names[item.listed.asset.id], foreign)
@@ -318,7 +328,7 @@ class Surveyor:
         return row.asset_id not in self._comparison.missing and row.asset_id not in self._other
 
     def _head_size(self, asset: Asset) -> int | None:
-        head = self._survey.heads.get(asset.id)
+        head = self.survey.heads.get(asset.id)
         return head.size_bytes if head else None
 
     async def _ask_heads(self, assets: Iterable[Asset]) -> None:
@@ -327,11 +337,11 @@ class Surveyor:
         async def ask(asset_id: str) -> None:
             async with gate:
                 try:
-                    self._survey.heads[asset_id] = await self._client.original_head(asset_id)
+                    self.survey.heads[asset_id] = await self._client.original_head(asset_id)
                 except (AssetError, RequestError):
                     return  # the download will say why
 
-        wanted = {asset.id for asset in assets} - self._survey.heads.keys()
+        wanted = {asset.id for asset in assets} - self.survey.heads.keys()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for asset_id in sorted(wanted):

@@ -1,9 +1,11 @@
-"""What a mirror is about, as a text that differs whenever that does."""
+"""What a mirror is about, and was brought in line with: texts that differ whenever that does."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from mirror.core.model import Filter, LivePhotos
+from mirror import __version__
+from mirror.core.model import Filter, LivePhotos, Mirror
 
 
 def scope(
@@ -20,6 +22,33 @@ def scope(
         "live_photos": live_photos.value,
     }
     return json.dumps(told, sort_keys=True)
+
+
+def standing(scope_: str, mirror: Mirror, name_rules: int, generations: Mapping[str, str]) -> str:
+    """All that the files and their names follow from; `generations` tell what the server has.
+
+    Empty where that is not known.
+    """
+    if not generations:
+        return ""
+    told = {
+        "version": __version__,
+        "scope": scope_,
+        "layout": mirror.layout,
+        "names": mirror.names.value,
+        "name_rules": name_rules,
+        "generations": dict(generations),
+    }
+    return json.dumps(told, sort_keys=True)
+
+
+def generations_in(standing_: str) -> dict[str, str]:
+    """What `standing` was told; nothing for a text that it did not make."""
+    try:
+        told = json.loads(standing_)["generations"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return {str(key): str(value) for key, value in dict(told).items()}
 
 
 def _told(filter_: Filter) -> dict[str, object]:

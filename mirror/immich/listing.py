@@ -7,7 +7,7 @@ what was asked: own assets, none that is excluded, each once.
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -80,6 +80,8 @@ class Listing:
         self._page_size = page_size
         self._server_date: datetime | None = None
         self._seen: set[str] = set()
+        self._recalled_as: dict[str, str] = {}  # generations by visibility
+        self._was_asked = False  # for what cannot be recalled
         self._late: list[Asset] = []  # uploaded since the exclusions were listed
         self._failures: Counter[str] = Counter()
         self._unclear = ""
@@ -96,6 +98,32 @@ class Listing:
     def awaited(self) -> set[str]:
         """Ids of videos that were not listed, although a listed still has them."""
         return self._live.awaited
+
+    @property
+    def generations(self) -> dict[str, str]:
+        """Texts by visibility that are others whenever the listing may be; none: nobody knows."""
+        return {} if self._was_asked or not self.complete else dict(self._recalled_as)
+
+    async def is_as_it_was(self, generations: Mapping[str, str], count: int) -> bool:
+        """Whether it would list what it listed when these were its `generations`, `count` assets.
+
+        It need not be iterated then.
+
+        Raises:
+            AccountError: as when it is iterated.
+        """
+        if self._catalogue is None or not generations:
+            return False
+        self._server_date = await _date(self._client)
+        for name, generation in generations.items():
+            visibility = Visibility(name)
+            if await self._catalogue.recall(self._client, visibility) is None:
+                return False
+            if self._catalogue.generation(visibility) != generation:
+                return False
+        self._recalled_as = dict(generations)
+        self.complete, self.count = True, count
+        return True
 
     async def __aiter__(self) -> AsyncIterator[list[Listed]]:
         """Pages of what is selected; none is empty.
@@ -215,6 +243,7 @@ class Listing:
                 catalogue.lose(error)  # what came is asked for again, and comes once
             else:
                 return
+        self._was_asked = True
         async for assets in self._asked(query, with_exif=with_exif):
             yield assets
 
@@ -227,7 +256,10 @@ class Listing:
             return None
         if not catalogue.answers(query, self.server_date):
             return None
-        return await catalogue.recall(self._client, query.visibility)
+        recalled = await catalogue.recall(self._client, query.visibility)
+        if recalled is not None:
+            self._recalled_as[query.visibility] = catalogue.generation(query.visibility)
+        return recalled
 
     async def _asked(self, query: Query, *, with_exif: bool) -> AsyncIterator[list[Asset]]:
         walk = Walk(

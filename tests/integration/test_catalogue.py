@@ -4,9 +4,9 @@ import asyncio
 import os
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,15 +14,26 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from mirror.core.model import AssetType, Choice, Filter, Listed, LivePhotos, Owners, Visibility
+from mirror.core.model import (
+    AssetType,
+    Choice,
+    Filter,
+    Listed,
+    LivePhotos,
+    OnGone,
+    Owners,
+    Visibility,
+)
 from mirror.immich.catalogue import Catalogues
 from mirror.immich.client import Client
 from mirror.immich.listing import Listing, Selection, user_id
 from mirror.sandbox import Library, Sandbox, sample_library
 from mirror.sandbox.disasters import Backup, back_up, go_back
+from mirror.sandbox.faults import Corrupted
 from mirror.sandbox.records import StoredAsset
+from mirror.survey import Surveyor
 from tests.integration.household import household
-from tests.integration.mirroring import content
+from tests.integration.mirroring import NOON, Mirrored, content, mirrored, photos
 
 TODAY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 ALL = tuple(Visibility)[:2]
@@ -371,3 +382,92 @@ async def test_a_run_without_changes_asks_a_few_questions_whatever_the_number_of
         assert set(await home.codes()) == {0}
         asked = [f"{one.method} {one.path}" for one in home.sandbox.requests]
         assert len(asked) == questions, asked
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many assets each run compared with its index, one by one."""
+    counts: list[int] = []
+    take = Surveyor.take
+
+    async def counting(self: Surveyor, pages: AsyncIterable[Sequence[Listed]]) -> None:
+        await take(self, pages)
+        counts.append(self.survey.unchanged + len(self.survey.differences))
+
+    monkeypatch.setattr(Surveyor, "take", counting)
+    return counts
+
+
+async def test_what_stands_is_not_compared_again(tmp_path: Path, compared: list[int]):
+    async with mirrored(tmp_path, photos(5)) as me:
+        await me.synced()
+        me.library.trash(me.library.named("IMG_0001.jpg").id)
+        await me.synced()
+        assert compared == [5, 4]
+        run = await me.synced()
+        assert compared == [5, 4]
+        assert run.report.unchanged == 4
+
+
+async def _lose_a_file(me: Mirrored) -> None:
+    (me.root / "2020/06/15/IMG_0001.jpg").unlink()
+
+
+async def _edit_a_file(me: Mirrored) -> None:
+    (me.root / "2020/06/15/IMG_0001.jpg").write_bytes(b"edited")
+
+
+async def _change_the_layout(me: Mirrored) -> None:
+    me.layout("{taken:%Y}/{filename}")
+
+
+async def _change_the_filter(me: Mirrored) -> None:
+    me.mirror = replace(me.mirror, filter=Filter(visibility=ALL))
+
+
+async def _change_an_asset(me: Mirrored) -> None:
+    me.library.favorite(me.library.named("IMG_0001.jpg").id)
+
+
+async def _be_retained_and_change_the_policy(me: Mirrored) -> None:
+    me.library.trash(me.library.named("IMG_0001.jpg").id)
+    await me.synced()
+    me.destination["on_removed"] = OnGone.QUARANTINE
+
+
+async def _fail(me: Mirrored) -> None:
+    asset = me.library.upload("broken.jpg", content("broken"), taken_at=NOON)
+    me.sandbox.faults.add(Corrupted(), asset_id=asset.id)
+    await me.run()
+
+
+async def _be_held(me: Mirrored) -> None:
+    me.destination["on_unmatched"] = OnGone.DELETE
+    me.mirror = replace(me.mirror, filter=Filter(favorite=True))
+    await me.run()
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        _lose_a_file,
+        _edit_a_file,
+        _change_the_layout,
+        _change_the_filter,
+        _change_an_asset,
+        _be_retained_and_change_the_policy,
+        _fail,
+        _be_held,
+    ],
+)
+async def test_what_may_not_stand_any_more_is_compared(
+    tmp_path: Path, compared: list[int], happens: Callable[[Mirrored], Awaitable[None]]
+):
+    async with mirrored(tmp_path, photos(5)) as me:
+        await me.synced()
+        await me.synced()
+        assert compared == [5]
+        await happens(me)
+        compared.clear()
+        await me.run()
+        assert compared != []
