@@ -35,7 +35,7 @@ from mirror.select import Pins, selected
 from mirror.status import Memory, look
 
 # Somebody waits for the answer; a run that finds a server away waits longer for it.
-_RETRY: Final = RetryPolicy(attempts=3)
+RETRY: Final = RetryPolicy(attempts=3)
 _CLOCKS: Final = timedelta(minutes=5)
 _SHOWN: Final = (Visibility.TIMELINE, Visibility.ARCHIVE)
 
@@ -95,6 +95,12 @@ class Findings:
     def exit_code(self) -> ExitCode:
         """What it says to the caller; warnings say nothing."""
         return worst(problem.exit_code for problem in self._problems())
+
+    @property
+    def worst(self) -> MirrorError | None:
+        """The problem that decides the exit code; None: there is none."""
+        code = self.exit_code
+        return next((found for found in self._problems() if found.exit_code is code), None)
 
     def _problems(self) -> Iterator[MirrorError]:
         yield from self.problems
@@ -163,7 +169,7 @@ class _Trial:
             key,
             account=account.name,
             allow_unknown_server=self._allow_unknown_server,
-            retry=_RETRY,
+            retry=RETRY,
         ) as client:
             self.check.version = str(await client.connect())
             self.check.url = client.url

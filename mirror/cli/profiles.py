@@ -1,4 +1,4 @@
-"""profile show, check, unit and schema; events."""
+"""profile new, show, check, unit and schema; events."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
+from mirror.cli import new
 from mirror.cli.arguments import Commands, Help, add_common, add_lookup, command
 from mirror.cli.shared import print_lines, run, settings_of
 from mirror.errors import ExitCode, UsageError
@@ -26,14 +27,15 @@ def add(commands: Commands) -> None:
 def _add_profile(commands: Commands) -> None:
     parser = commands.add_parser(
         "profile",
-        help="show and check profiles",
-        description="Show and check profiles.",
+        help="make, show and check profiles",
+        description="Make, show and check profiles.",
         epilog="example:\n  mirror profile check family",
         formatter_class=RawDescriptionRichHelpFormatter,
     )
     actions = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True, prog=parser.prog
     )
+    new.add(actions)
     show = command(
         actions,
         "show",

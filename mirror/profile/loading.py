@@ -19,7 +19,7 @@ from pydantic import BaseModel, ByteSize
 from mirror.core.model import Destination, Filter, Limit, Limits, Mirror, Owners, Visibility
 from mirror.errors import Problem, ProfileError
 from mirror.profile import Account, Profile
-from mirror.profile.checks import ALIASES, Raw, faults, near, trust_of
+from mirror.profile.checks import ALIASES, Raw, Trust, faults, near, trust_of
 from mirror.profile.positions import positions
 from mirror.profile.problems import placed, validated
 from mirror.profile.tables import (
@@ -74,6 +74,11 @@ def all_profiles(*, profiles_dir: Path | None) -> list[Path]:
     return [by_name[name] for name in sorted(by_name)]
 
 
+def folder_for_new(profiles_dir: Path | None) -> Path:
+    """Where a profile is written that names no folder: the user's own."""
+    return _folders(profiles_dir)[0]
+
+
 def _folders(profiles_dir: Path | None) -> list[Path]:
     # Not pathlib, which raises RuntimeError when there is no home.
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
@@ -111,13 +116,30 @@ def load_profile(
     """
     text, status = _read(path)
     raw = _parsed(text, path)
-    checked, wrong = validated(raw, zone)
     trust = trust_of(status, found_here=path.parent == LOCAL_FOLDER)
+    checked = _checked(raw, text, path, trust, zone)
+    return _profile(checked, path, transfers, min_free_bytes, limits or Limits())
+
+
+def drafted(raw: Raw, path: Path) -> Profile:
+    """What a profile would be that is still to be written to `path`, readable by its owner alone.
+
+    Raises:
+        ProfileError: as `load_profile`.
+    """
+    trust = Trust(private=True, may_run_commands=True, why_no_commands="")
+    return _profile(
+        _checked(raw, tomli_w.dumps(raw), path, trust, None), path, None, None, Limits()
+    )
+
+
+def _checked(raw: Raw, text: str, path: Path, trust: Trust, zone: tzinfo | None) -> ProfileTable:
+    checked, wrong = validated(raw, zone)
     problems = placed([*wrong, *faults(raw, trust)], positions(text), path)
     if problems or checked is None:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ProfileError(f"{path} has {count}", problems)
-    return _profile(checked, path, transfers, min_free_bytes, limits or Limits())
+    return checked
 
 
 def _read(path: Path) -> tuple[str, os.stat_result]:

@@ -28,7 +28,7 @@ NOT_FOUND = Answered(404, b'{"message":"Not Found"}', {"Content-Type": "applicat
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online, "_RETRY", RetryPolicy(attempts=2, sleep=no_wait))
+    monkeypatch.setattr(online, "RETRY", RetryPolicy(attempts=2, sleep=no_wait))
 
 
 @pytest.fixture
