@@ -31,6 +31,7 @@ _LISTED_EVERY: Final = timedelta(days=7)
 _ZONE: Final = timedelta(hours=26)  # no wall clock is further from UTC
 _SHORT: Final = timedelta(days=60)  # a listing of less than this needs no memory
 _MOST_MONTHS: Final = 60  # more of them are sooner listed in full
+_MOST_CHANGED: Final = 20_000
 _MONTH: Final = re.compile(r"[1-9]\d\d\d-\d\d-01|0[1-9]\d\d-\d\d-01")
 _EVERYTHING_SINCE: Final = (3, 0)  # without a visibility, an older server leaves some out
 
@@ -153,7 +154,12 @@ class Catalogue:
         query = Query(
             visibility=visibility, fields={"withDeleted": True}, updated=Window(cursor, None)
         )
-        return {asset.id: asset async for page in self.walk(client, query) for asset in page}
+        found: dict[str, Asset] = {}
+        async for page in self.walk(client, query):
+            found |= {asset.id: asset for asset in page}
+            if len(found) > _MOST_CHANGED:
+                raise _DoesNotAddUp("too much was changed to be remembered at once")
+        return found
 
     async def walk(self, client: Client, query: Query) -> AsyncIterator[list[Asset]]:
         """Own rows of a query, some of them twice.

@@ -277,6 +277,17 @@ async def test_a_database_that_was_restored_is_noticed(tmp_path: Path):
         assert await it.listed(FILTERS["favourites"], remembering=True) == set()
 
 
+async def test_too_much_at_once_is_left_to_a_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mirror.immich.catalogue._MOST_CHANGED", 3)
+    async with account(tmp_path, "3.1.0") as it:
+        await it.listed(Filter(), remembering=True)
+        for asset in it.library.own():
+            it.library.favorite(asset.id)
+        await it.assert_the_same("favourites")
+
+
 async def test_an_impossible_date_is_left_to_a_listing(tmp_path: Path):
     async with account(tmp_path, "3.1.0") as it:
         await it.listed(Filter(), remembering=True)
