@@ -43,12 +43,12 @@ from mirror.core.model import (
     NameRules,
     Owners,
 )
+from mirror.core.secret import LiteralSecret
 from mirror.destinations.identity import COPY
 from mirror.errors import UsageError
 from mirror.immich.client import KNOWN_MAJORS
 from mirror.profile import Account, Profile
 from mirror.profile.values import Server, Text, Transfers, absolute_path
-from mirror.secrets import LiteralSecret
 from mirror.settings import global_settings
 
 THREADS: Final = 4

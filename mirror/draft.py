@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import tomli_w
 
+from mirror.core.secret import LiteralSecret
 from mirror.errors import MirrorError, UsageError
 from mirror.immich.client import Client
 from mirror.online import RETRY, Findings, tried
 from mirror.profile import Profile
 from mirror.profile.loading import drafted
-from mirror.secrets import LiteralSecret
 from mirror.status import Memory
 from mirror.whole import create_file
 

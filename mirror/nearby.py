@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from mirror.core.batches import batches
-from mirror.destinations import INDEX, STATE, partial
+from mirror.destinations import INDEX, STATE, Fetching, OpenDestination, partial
 from mirror.index import Index
 
 _BATCH: Final = 500
@@ -31,6 +31,14 @@ class Source(NamedTuple):
 
     neighbour: "Neighbour"
     path: Path
+
+    def opened(self) -> BinaryIO | None:
+        """It for reading, fetched where it is not on this machine; None when it cannot be. Blocks.
+
+        Nothing is fetched but what came in this run: what lies in a store already may cost more
+        there than at the server.
+        """
+        return opened(self.path) or self.neighbour.fetched(self.path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,9 +95,12 @@ class Neighbourhood:
     _flights: dict[bytes, Flight] = field(default_factory=dict)
     _offers: dict[bytes, Offer] = field(default_factory=dict)
 
-    def add(self, root: Path, *, links: bool = False) -> "Neighbour":
-        """One more destination; `links`: its files may be names of those of others that say so."""
-        neighbour = Neighbour(root, self, links=links)
+    def add(self, root: Path, *, links: bool = False, is_remote: bool = False) -> "Neighbour":
+        """One more destination; `links`: its files may be names of those of others that say so.
+
+        `is_remote`: at `root` there is only what has not got there yet.
+        """
+        neighbour = Neighbour(root, self, links=links, is_remote=is_remote)
         self.neighbours.append(neighbour)
         return neighbour
 
@@ -134,21 +145,32 @@ class Neighbourhood:
 class Neighbour:
     """One destination of the run."""
 
-    def __init__(self, root: Path, neighbourhood: Neighbourhood, *, links: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        neighbourhood: Neighbourhood,
+        *,
+        links: bool = False,
+        is_remote: bool = False,
+    ) -> None:
         self.root = root
+        self._is_remote = is_remote
         self.links = links
         self.neighbourhood = neighbourhood
         self.is_open = True  # it may still want something
         self._turn = threading.Lock()
         self._index: Index | None = None  # while its own run holds it
+        self._remote: Fetching | None = None  # from the first time that it was held
         self._database: sqlite3.Connection | None = None  # before and after
 
     @contextmanager
-    def holding(self, index: Index) -> Iterator[None]:
+    def holding(self, index: Index, folder: OpenDestination | None) -> Iterator[None]:
         """While the block runs, the index is this run's."""
         with self._turn:
             self._let_go()
             self._index = index
+            there: object = folder
+            self._remote = there if isinstance(there, Fetching) else None
         try:
             yield
         finally:
@@ -171,8 +193,19 @@ class Neighbour:
                     found.setdefault(sha1, []).append(Source(other, path))
         return found
 
+    def fetched(self, path: Path) -> BinaryIO | None:
+        """A file of a destination that is elsewhere, held open here; None: it is not to be had."""
+        if self._remote is None or not path.is_relative_to(self.root):
+            return None
+        try:
+            return self._remote.fetched(str(path.relative_to(self.root)))
+        except (OSError, ValueError):
+            return None
+
     def find(self, wanted: Sequence[bytes]) -> list[tuple[bytes, Path]]:
         """What is said to hold some of these bytes. Blocks."""
+        if self._is_remote:
+            return []
         with self._turn, suppress(sqlite3.Error):
             return [(sha1, self.root / path) for sha1, path in self._find(wanted)]
         return []

@@ -46,18 +46,25 @@ async def held(
         DestinationError: it was never mirrored to, is another mirror's, or cannot be used.
         LockedError: another run holds it.
     """
-    with Place(destination, known, dry=dry) as place, place.explained():
-        user = place.open(new_destination=False)
-        _check_is_mirrored(place)
-        owner = Owner(user_id=user or "", mirror=label)
-        await claimed(place, owner, datetime.now(UTC), wait_s=wait_s)
-        if not place.index.count() and place.index.note(KEPT):
-            raise IndexBrokenError(
-                f"{place.name}: the index is lost, so nothing tells which files are whose",
-                hint=_SYNC_FIRST,
-            )
-        with _true_manifest(place, dry=dry):
-            yield place
+    async with Place(destination, known, dry=dry) as place:
+        with place.explained():
+            async with _held(place, label, dry=dry, wait_s=wait_s):
+                yield place
+
+
+@asynccontextmanager
+async def _held(place: Place, label: str, *, dry: bool, wait_s: float) -> AsyncIterator[None]:
+    user = await in_thread(place.open, new_destination=False)
+    _check_is_mirrored(place)
+    owner = Owner(user_id=user or "", mirror=label)
+    await claimed(place, owner, datetime.now(UTC), wait_s=wait_s)
+    if not place.index.count() and place.index.note(KEPT):
+        raise IndexBrokenError(
+            f"{place.name}: the index is lost, so nothing tells which files are whose",
+            hint=_SYNC_FIRST,
+        )
+    with _true_manifest(place, dry=dry):
+        yield
 
 
 def _check_is_mirrored(place: Place) -> None:

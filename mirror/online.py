@@ -336,7 +336,7 @@ async def _try_to_open(client: Client, check: MirrorCheck, sample: Asset) -> Non
 def _pins(mirror: Mirror) -> Pins:
     """What names meant when the mirror used them first."""
     for destination in mirror.destinations:
-        path = site_of(destination.path).index_path
+        path = site_of(destination).index_path
         try:
             if path.exists():
                 with Index(path, dry=True) as index:

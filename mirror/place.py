@@ -26,6 +26,7 @@ from mirror.events import Event, emit
 from mirror.index import Index, broken, damaged
 from mirror.recover import opened, remember, renewed
 from mirror.settle import settle
+from mirror.threads import in_thread
 
 # What a fault of ours raises; and so does an index that says what nobody wrote.
 _NONSENSE: Final = (
@@ -39,7 +40,7 @@ _NONSENSE: Final = (
 
 
 class Place:
-    """A destination in use; `with`, then `claim`.
+    """A destination in use; `async with`, then `claim`.
 
     `folder` is None for a plan of a destination that does not exist yet; a dry place leaves
     everything as it was. `known` is None where nothing is remembered outside (`copy`).
@@ -54,7 +55,7 @@ class Place:
         site: Site | None = None,
     ) -> None:
         """`site` None: by the path of the destination."""
-        self._site = site or site_of(destination.path)
+        self._site = site or site_of(destination)
         self._require_mount = destination.require_mount
         self._known = known
         self._dry = dry
@@ -66,16 +67,17 @@ class Place:
         self.is_marked = False  # some mirror's, as far as `open` saw
         self.is_ours = False  # claimed: what lies there may be changed
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        # On a thread: a store may have to be told, and may not answer.
+        await in_thread(self._stack.__exit__, kind, error, trace)
 
     @property
     def name(self) -> str:
@@ -85,7 +87,9 @@ class Place:
     @property
     def has_index(self) -> bool:
         """Whether there is an index, or was before it was opened."""
-        return self._site.index_path.exists()
+        if self._site.index_path.exists():
+            return True
+        return self.folder is not None and self.folder.keeps_index
 
     def open(self, *, new_destination: bool) -> str | None:
         """Look at it; the id of the user whose it is, as far as its marker says.
@@ -130,6 +134,7 @@ class Place:
         if self.folder is not None:
             claimed = claim(self.folder, self._known, owner)
             self.folder.check_free()
+            self.folder.fetch_index()
             self._name_rules = claimed.marker.name_rules
         self._open_index()
 
@@ -138,10 +143,11 @@ class Place:
         claim(folder, self._known, owner)  # before anything is written
         folder.prepare()
         self._stack.enter_context(folder.locked())
+        folder.fetch_index()
         claimed = probed(folder, claim(folder, self._known, owner))
         write_marker(folder, self._known, claimed)
         _tell(folder, claimed)
-        self._stack.callback(self._give_up_index)  # closed by then, and still held
+        self._stack.callback(self._leave_index, folder)  # closed by then, and still held
         self._name_rules = claimed.marker.name_rules
         self._open_index()
 
@@ -149,9 +155,11 @@ class Place:
         index = opened(self._site.index_path, dry=self._dry, name_rules=self._name_rules)
         self.index = self._stack.enter_context(index)
 
-    def _give_up_index(self) -> None:
+    def _leave_index(self, folder: OpenDestination) -> None:
         """What turned out to be damaged in the middle of a run is not opened by the next one."""
-        if self._damage is not None:
+        if self._damage is None:
+            folder.keep_index()
+        else:
             renewed(self._site.index_path, self._damage, name_rules=self._name_rules).close()
 
     def _made(self) -> OpenDestination:

@@ -112,7 +112,7 @@ def too_much_together(places: Sequence[Premises]) -> Iterator[DestinationError]:
 
 def _coming(destination: Destination, listed: dict[str, int]) -> list[int]:
     """The sizes of what is listed and not there."""
-    path = site_of(destination.path).index_path
+    path = site_of(destination).index_path
     if not path.exists():
         return list(listed.values())
     try:

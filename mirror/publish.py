@@ -6,6 +6,7 @@ with their intents; the rows are published with the next batch, when the names a
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -106,17 +107,30 @@ class Publisher:
             self._name(batch, published)
 
     def _name(self, batch: list[Staged], published: Published) -> None:
-        for staged in batch:
+        if self._folder.at_once == 1:
+            for staged in batch:
+                self._name_one(staged, published)
+            return
+        with ThreadPoolExecutor(self._folder.at_once) as pool:
+            naming = [pool.submit(self._name_one, staged, published) for staged in batch]
             try:
-                self._put(staged)
-            except OSError as error:
-                if not concerns_path(error):
-                    raise unwritable(self._folder.where(staged.row.path), error) from error
-                self._abandoned.append(staged.row.asset_id)
-                published.failed.append((staged, _refused(staged, error)))
-            else:
-                self._named.append(staged.row.asset_id)
-                published.done.append(staged)
+                for each in naming:
+                    each.result()
+            finally:
+                for each in naming:
+                    each.cancel()  # what has begun ends, and counts
+
+    def _name_one(self, staged: Staged, published: Published) -> None:
+        try:
+            self._put(staged)
+        except OSError as error:
+            if not concerns_path(error):
+                raise unwritable(self._folder.where(staged.row.path), error) from error
+            self._abandoned.append(staged.row.asset_id)
+            published.failed.append((staged, _refused(staged, error)))
+        else:
+            self._named.append(staged.row.asset_id)
+            published.done.append(staged)
 
     def _finish(self, batch: list[Staged]) -> None:
         """The names of the last batch and the bytes of this one become durable together."""

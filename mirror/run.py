@@ -25,6 +25,7 @@ from mirror.offline import claimed
 from mirror.options import Options
 from mirror.place import Place
 from mirror.telling import tell_plan
+from mirror.threads import in_thread
 from mirror.transfer import Progress
 
 
@@ -60,11 +61,14 @@ class MirrorRun:
         return self.report
 
     async def _attempt(self) -> None:
-        with Place(self.destination, self.known, dry=self.options.dry, site=self.site) as place:
+        place = Place(self.destination, self.known, dry=self.options.dry, site=self.site)
+        async with place:
             try:
                 with place.explained():
                     user = await self._claim(place)
-                    with self.here.holding(place.index) if self.here else nullcontext():
+                    with (
+                        self.here.holding(place.index, place.folder) if self.here else nullcontext()
+                    ):
                         await self._sync(place, user)
             except asyncio.CancelledError:
                 self.report.error = InterruptedRunError("the run was interrupted")
@@ -74,11 +78,11 @@ class MirrorRun:
             except Exception as error:  # noqa: BLE001 (it must not end the other mirrors)
                 self.report.error = InternalError.of(error)
             finally:
-                self._leave_word(place)
+                await in_thread(self._leave_word, place)
 
     async def _claim(self, place: Place) -> str | None:
         asked = self.options
-        remembered = place.open(new_destination=asked.new_destination)
+        remembered = await in_thread(place.open, new_destination=asked.new_destination)
         user = await user_id(self.client, None if asked.rebind else remembered)
         owner = Owner(
             user_id=user or "",

@@ -5,53 +5,22 @@ A profile names the source; the key itself is read when a run begins, and never 
 
 import os
 import subprocess
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias, assert_never
+from typing import Final, assert_never
 
+from mirror.core.secret import (
+    CommandSecret,
+    CredentialSecret,
+    EnvSecret,
+    FileSecret,
+    LiteralSecret,
+    Secret,
+)
 from mirror.errors import KeyRefusedError
 
 MASK: Final = "********"
 _LONGEST_NAME: Final = 32  # Immich's keys have 40 characters and more
 COMMAND_LIMIT_S: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialSecret:
-    """A file in `$CREDENTIALS_DIRECTORY`, as systemd's LoadCredential= makes it."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class FileSecret:
-    """A file that holds the key and nothing else."""
-
-    path: str  # absolute
-
-
-@dataclass(frozen=True, slots=True)
-class EnvSecret:
-    """An environment variable."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommandSecret:
-    """A program that prints the key; started without a shell."""
-
-    argv: tuple[str, ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class LiteralSecret:
-    """The key itself, written in the profile."""
-
-    key: str = field(repr=False)
-
-
-Secret: TypeAlias = CredentialSecret | FileSecret | EnvSecret | CommandSecret | LiteralSecret
 
 
 def read_secret(secret: Secret, *, command_limit_s: float = COMMAND_LIMIT_S) -> str:

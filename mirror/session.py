@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, TypeAlias
 
 import structlog
@@ -16,6 +15,7 @@ from mirror import __version__, notify
 from mirror.budget import Budget, Lane
 from mirror.core.model import Dedupe, Destination, Limits, Mirror
 from mirror.core.report import Report, Summed
+from mirror.destinations import site_of
 from mirror.destinations.identity import COPY, Known
 from mirror.errors import (
     ExitCode,
@@ -129,8 +129,9 @@ class Session:
                             destination=destination,
                             lane=lane,
                             here=self._nearby.add(
-                                Path(destination.path),
+                                site_of(destination).root,
                                 links=destination.dedupe is Dedupe.HARDLINK,
+                                is_remote=destination.is_bucket,
                             ),
                             allowance=allowance,
                             place=len(self.reports),

@@ -125,6 +125,8 @@ def keeper(choice: Chosen, known: Known, wait_s: float) -> Keeper:
 
 
 def _check_outside(to: Path | None, destination: Destination) -> None:
+    if destination.is_bucket:
+        return
     if to is not None and to.resolve().is_relative_to(Path(destination.path).resolve()):
         raise UsageError(
             f"{to}: lies in the destination itself",

@@ -113,7 +113,7 @@ class _Look:
         self._names = (profile.name, mirror.name, mirror.account)
         self._label = f"{profile.name}/{mirror.name}"
         self._destination = destination
-        self._site = site_of(destination.path)
+        self._site = site_of(destination)
         self._memory = memory
         remembered = memory.last_run(destination.path)
         is_ours = remembered is not None and remembered.mirror == self._label

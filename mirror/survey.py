@@ -377,7 +377,8 @@ class Surveyor:
         if entry.kind is not EntryKind.FILE or entry.sha1 is not None or self._folder is None:
             return entry
         try:
-            return replace(entry, sha1=self._folder.sha1(entry.path))
+            told = self._folder.told_sha1(entry.path) if self._trusts_times else None
+            return replace(entry, sha1=told or self._folder.sha1(entry.path))
         except OSError:
             return entry  # gone, or not ours to read: it is in the way, and nothing more
 

@@ -41,7 +41,7 @@ from mirror.immich.client import Client, Original
 from mirror.immich.retry import RetryPolicy, tell_retry
 from mirror.index import Failure, Index
 from mirror.limits import Allowance
-from mirror.nearby import Flight, Neighbour, Offer, Source, opened
+from mirror.nearby import Flight, Neighbour, Offer, Source
 from mirror.stopping import check_stopping
 from mirror.threads import in_thread
 
@@ -330,7 +330,7 @@ class Fetcher:
 
     def _take(self, source: Source, asset: Asset, part: _Partial) -> bool:
         """Have the bytes of a file, if it is there and they are right. Blocks."""
-        file, wanted = opened(source.path), checksum.content_sha1(asset)
+        file, wanted = source.opened(), checksum.content_sha1(asset)
         if file is None or wanted is None:
             return False
         with file:

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from mirror.core.secret import Secret
 from mirror.core.timetable import Timetable
 
 JsonValue: TypeAlias = (
@@ -196,7 +197,11 @@ class Limits:
 class Destination:
     """Where files are written, and under which policies."""
 
-    path: str  # absolute, "~" expanded
+    path: str  # absolute, "~" expanded; or "s3://bucket/prefix"
+    endpoint: str | None = None  # of a bucket; None: as the environment says, or Amazon's
+    region: str | None = None
+    access_key: Secret | None = None
+    secret_key: Secret | None = None
     on_removed: OnGone = OnGone.KEEP
     on_unmatched: OnGone = OnGone.KEEP
     quarantine_days: int = 30
@@ -205,6 +210,11 @@ class Destination:
     min_free_bytes: int = 1 << 30
     require_mount: bool | str = False  # True, or the mount point's path
     dedupe: Dedupe = Dedupe.OFF
+
+    @property
+    def is_bucket(self) -> bool:
+        """Whether it is a bucket, and no folder."""
+        return self.path.startswith("s3://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
 
 from mirror.core.compare import Found
-from mirror.core.model import Entry
+from mirror.core.model import Destination, Entry
 from mirror.errors import DestinationError, NoSpaceError, UnwritableError
 
 STATE: Final = ".mirror"
@@ -64,7 +64,8 @@ class Abilities:
     mtime_most_s: int
     folder_sync: bool
     flock: bool
-    no_overwrite_rename: bool
+    no_overwrite_rename: bool  # of a store: that it writes over nothing, when it is asked not to
+    checksums: bool = False  # that it says itself what it has got
 
 
 class PartialFile(Protocol):
@@ -138,6 +139,12 @@ class OpenDestination(Protocol):
             InterruptedRunError: the run is to stop.
         """
 
+    def told_sha1(self, path: str) -> bytes | None:
+        """The SHA-1 that was kept beside a file's bytes when they came; None: nobody did.
+
+        Blocks no longer than a look, and says nothing of what became of the bytes since.
+        """
+
     def pieces(self, path: str) -> Iterator[bytes]:
         """A file's bytes, piece by piece.
 
@@ -188,6 +195,10 @@ class OpenDestination(Protocol):
 
     # -- putting in place --------------------------------------------------------------------------
 
+    @property
+    def at_once(self) -> int:
+        """How many moves side by side are worth their threads."""
+
     def move(self, source: str, path: str) -> None:
         """Give a file another path, and overwrite nothing; folders come as they are needed.
 
@@ -211,6 +222,26 @@ class OpenDestination(Protocol):
 
     def drop_empty_folders(self, path: str) -> None:
         """Remove the folders above a path that a move has left empty, but never the root."""
+
+    # -- the index ---------------------------------------------------------------------------------
+
+    @property
+    def keeps_index(self) -> bool:
+        """Whether there is a copy of the index, where it does not live here itself."""
+
+    def fetch_index(self) -> None:
+        """Have that copy where the site says, unless what is there came after it.
+
+        Raises:
+            UnwritableError: it cannot be had.
+        """
+
+    def keep_index(self) -> None:
+        """Renew the copy, if it is not the same; nobody has the index open.
+
+        Raises:
+            NoSpaceError, UnwritableError: it is refused.
+        """
 
     # -- a batch, a run ----------------------------------------------------------------------------
 
@@ -250,12 +281,28 @@ class Linking(Protocol):
         """A partial file that is another name of the open file at `path`; None: that cannot be."""
 
 
+@runtime_checkable
+class Fetching(Protocol):
+    """A destination elsewhere, whose files no path of this machine leads to."""
+
+    def fetched(self, path: str) -> BinaryIO:
+        """A file of this machine with the same bytes, gone when it is closed.
+
+        Raises:
+            OSError: they cannot be had.
+        """
+
+
 class Site(Protocol):
     """Where a destination is, or is to be; nothing is touched before `make`."""
 
     @property
     def name(self) -> str:
         """As `OpenDestination.name`."""
+
+    @property
+    def root(self) -> Path:
+        """The folder of this machine where our own state lies: its own, or one beside it."""
 
     @property
     def index_path(self) -> Path:
@@ -284,11 +331,16 @@ class Site(Protocol):
         """
 
 
-def site_of(path: str) -> Site:
+def site_of(destination: Destination) -> Site:
     """The place that a profile names."""
-    from mirror.destinations.site import FolderSite  # noqa: PLC0415 (each kind imports this one)
+    # Each kind imports this one.
+    if destination.is_bucket:
+        from mirror.destinations.bucket_site import BucketSite  # noqa: PLC0415
 
-    return FolderSite(Path(path))
+        return BucketSite(destination)
+    from mirror.destinations.site import FolderSite  # noqa: PLC0415
+
+    return FolderSite(Path(destination.path))
 
 
 def partial(name: str) -> str:
@@ -306,6 +358,12 @@ def unwritable(where: str | os.PathLike[str], error: OSError) -> DestinationErro
     why = error.strerror or str(error)
     if error.errno in _FULL:
         return NoSpaceError(f"{where}: the disk is full", why=why, hint="make room and run again")
+    if "://" in str(where):
+        return UnwritableError(
+            f"{where}: cannot be used as a destination",
+            why=why,
+            hint="check the endpoint, the bucket, and what its keys may do",
+        )
     return UnwritableError(
         f"{where}: cannot be used as a destination",
         why=why,

@@ -213,6 +213,9 @@ class Folder:
             digest.update(piece)
         return digest.digest()
 
+    def told_sha1(self, path: str) -> None:
+        """A file system keeps none."""
+
     def pieces(self, path: str) -> Iterator[bytes]:
         """A file's bytes, piece by piece, from the disk.
 
@@ -220,7 +223,7 @@ class Folder:
             OSError, InterruptedRunError: as `sha1`.
         """
         offset = 0
-        with self._opened(path) as file:
+        with self.opened(path) as file:
             _let_go(file, 0, 0)  # what memory holds says nothing of the disk
             while piece := file.read(_CHUNK_BYTES):
                 check_stopping()
@@ -309,6 +312,8 @@ class Folder:
 
     # -- putting in place --------------------------------------------------------------------------
 
+    at_once = 1
+
     def move(self, source: str, path: str) -> None:
         """Give a file another path, in one step and without overwriting anything.
 
@@ -356,7 +361,7 @@ class Folder:
 
     def clone(self, source: str, name: str, mtime_ns: int) -> tuple[Written, bytes]:
         """Copy a file into a partial one, by reference where possible; its SHA-1 as read back."""
-        with self._opened(source) as file, closing(self.open_partial(name)) as new:
+        with self.opened(source) as file, closing(self.open_partial(name)) as new:
             new.restart()
             if new.take(file):
                 new.seek_end()
@@ -400,7 +405,7 @@ class Folder:
     def read_state(self, name: str) -> bytes | None:
         """One of our own small files; None when it is not there."""
         try:
-            with self._opened(f"{STATE}/{name}") as file:
+            with self.opened(f"{STATE}/{name}") as file:
                 return file.read()
         except FileNotFoundError:
             return None
@@ -421,6 +426,14 @@ class Folder:
         """
         check_free(self.root)
 
+    keeps_index = False  # the index itself lies here
+
+    def fetch_index(self) -> None:
+        """It lies here."""
+
+    def keep_index(self) -> None:
+        """It lies here."""
+
     @contextmanager
     def batch(self) -> Iterator[None]:
         """Walk to each folder once while the block runs: for a batch of this thread, a moment."""
@@ -434,8 +447,12 @@ class Folder:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _opened(self, path: str) -> FileIO:
-        """A file for reading; a pipe is not waited for."""
+    def opened(self, path: str) -> FileIO:
+        """A file for reading; a pipe is not waited for.
+
+        Raises:
+            OSError: it is not there, or no file.
+        """
         with self._parent(path) as parent:
 
             def opener(name: str, _flags: int) -> int:

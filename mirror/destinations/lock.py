@@ -156,7 +156,7 @@ def _is_alive(path: Path) -> bool:
     """Whether the process that a lock names still runs; in doubt, it does."""
     try:
         told = json.loads(path.read_text())
-        if told["host"] != socket.gethostname() or told["boot"] != _boot_id():
+        if told["host"] != socket.gethostname() or told["boot"] != boot_id():
             return bool(told["host"] != socket.gethostname())
         os.kill(int(told["pid"]), 0)
     except ProcessLookupError:
@@ -169,7 +169,8 @@ def _is_alive(path: Path) -> bool:
     return True
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Which start of this machine it is; "" where nothing tells."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
@@ -179,7 +180,7 @@ def _holder() -> bytes:
     told = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "boot": _boot_id(),
+        "boot": boot_id(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return json.dumps(told).encode()

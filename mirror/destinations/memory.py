@@ -41,6 +41,7 @@ class MemorySite:
         self.volume = volume
         self.name = name
         self.index_path = index_path
+        self.root = index_path.parent
         self._kept = index_path.with_name(f"{index_path.name}.kept")
         volume.on_kill = self._keep_index
 
@@ -168,6 +169,9 @@ class MemoryDestination:
         with self.step("hash") as volume:
             return hashlib.sha1(volume.file(_checked(path)).data, usedforsecurity=False).digest()
 
+    def told_sha1(self, path: str) -> None:
+        """A volume keeps none."""
+
     def pieces(self, path: str) -> Iterator[bytes]:
         """A file's bytes, all at once."""
         check_stopping()
@@ -259,6 +263,8 @@ class MemoryDestination:
 
     # -- putting in place --------------------------------------------------------------------------
 
+    at_once = 1
+
     def move(self, source: str, path: str) -> None:
         """Give a file another path, by the surest way that the volume knows."""
         self._make_folders(path)
@@ -324,6 +330,16 @@ class MemoryDestination:
             if not self._volume.lies(folder):
                 with self.step("mkdir") as volume:
                     volume.make_folder(folder)
+
+    # -- the index: the site has it ----------------------------------------------------------------
+
+    keeps_index = False
+
+    def fetch_index(self) -> None:
+        """There is one."""
+
+    def keep_index(self) -> None:
+        """There is one."""
 
     # -- a batch, a run ----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ class FolderSite:
     """A path of this machine."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self.name = str(root)
         self.index_path = root / STATE / INDEX
 
@@ -23,16 +23,16 @@ class FolderSite:
             NotOursError: it is Immich's own, or inside another destination.
         """
         self._check_mount(required=require_mount)
-        if (self._root / ".immich").exists():
+        if (self.root / ".immich").exists():
             raise NotOursError(
-                f"{self._root}: this folder belongs to Immich itself",
+                f"{self.root}: this folder belongs to Immich itself",
                 why="it holds a file named .immich",
                 hint="choose a folder outside Immich's own storage",
             )
-        for parent in self._root.parents:
+        for parent in self.root.parents:
             if (parent / STATE / MARKER).exists():
                 raise NotOursError(
-                    f"{self._root}: lies inside another destination",
+                    f"{self.root}: lies inside another destination",
                     why=f"{parent / STATE / MARKER} exists",
                     hint="choose a folder beside it",
                 )
@@ -43,7 +43,7 @@ class FolderSite:
         Raises:
             UnwritableError: it is no folder, or cannot be opened.
         """
-        return Folder(self._root) if self._root.exists() else None
+        return Folder(self.root) if self.root.exists() else None
 
     def make(self) -> Folder:
         """The folder, made if need be.
@@ -52,19 +52,19 @@ class FolderSite:
             NoSpaceError, UnwritableError: it cannot be made.
         """
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise unwritable(self._root, error) from error
-        return Folder(self._root)
+            raise unwritable(self.root, error) from error
+        return Folder(self.root)
 
     def _check_mount(self, *, required: bool | str) -> None:
         if required is False:
             return
-        places = [self._root, *self._root.parents][:-1] if required is True else [Path(required)]
+        places = [self.root, *self.root.parents][:-1] if required is True else [Path(required)]
         if any(place.is_mount() for place in places):
             return
         what = "a mount above it" if required is True else f"a mount at {required}"
         raise NotMountedError(
-            f"{self._root}: the profile requires {what}, and there is none",
+            f"{self.root}: the profile requires {what}, and there is none",
             hint="mount the disk and run again",
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.core.model import Limits, Mirror
-from mirror.secrets import Secret
+from mirror.core.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,16 @@ Everything here reads the raw document, so that it works when other parts of it 
 import difflib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 from mirror.core.filter import typed_key
 from mirror.core.layout import LayoutError, compile_layout
 from mirror.core.model import Mirror, NameRules
 from mirror.profile.positions import Loc
-from mirror.profile.values import absolute_path
+from mirror.profile.values import absolute_path, bucket_url
 
 Raw = dict[str, Any]  # what tomllib reads
 
@@ -45,6 +45,7 @@ def faults(raw: Raw, trust: Trust) -> Iterator[Fault]:
     yield from _account_names(raw)
     yield from _layouts(raw)
     yield from _destinations(raw)
+    yield from _bucket_keys(raw, trust)
     for loc, table in _filters(raw):
         yield from _said_twice(loc, table)
         yield from _search(loc, table)
@@ -66,14 +67,25 @@ def _accounts(raw: Raw, trust: Trust) -> Iterator[Fault]:
         loc: Loc = ("accounts", name)
         if "server" not in account and "server" not in raw:
             yield Fault(loc, "has no server", "give server at the top, or to this account")
-        key = account.get("api_key")
-        if isinstance(key, str) and not trust.private:
-            yield Fault(
-                (*loc, "api_key"),
-                "a literal key is refused in a file that others can read",
-                "chmod 600, or use { file = … }",
-            )
-        yield from _command((*loc, "api_key"), key, trust)
+        yield from _key((*loc, "api_key"), account.get("api_key"), trust)
+
+
+def _bucket_keys(raw: Raw, trust: Trust) -> Iterator[Fault]:
+    for loc, mirror in _mirrors(raw):
+        for index, destination in enumerate(_list(mirror.get("destinations"))):
+            for name in ("access_key", "secret_key"):
+                place = (*loc, "destinations", index, name)
+                yield from _key(place, _table(destination).get(name), trust)
+
+
+def _key(loc: Loc, key: object, trust: Trust) -> Iterator[Fault]:
+    if isinstance(key, str) and not trust.private:
+        yield Fault(
+            loc,
+            "a literal key is refused in a file that others can read",
+            "chmod 600, or use { file = … }",
+        )
+    yield from _command(loc, key, trust)
 
 
 def _command(loc: Loc, secret: object, trust: Trust) -> Iterator[Fault]:
@@ -123,30 +135,38 @@ def _layout_problem(text: str, names: object) -> str:
 
 
 def _destinations(raw: Raw) -> Iterator[Fault]:
-    found: list[tuple[Loc, PurePosixPath]] = []
+    found: list[tuple[Loc, str]] = []
     for loc, mirror in _mirrors(raw):
         for index, destination in enumerate(_list(mirror.get("destinations"))):
-            path = _path(destination)
-            if path is not None:
-                found.append(((*loc, "destinations", index, "path"), path))
+            for key, place in _places(_table(destination)):
+                found.append(((*loc, "destinations", index, key), place))
     for (first, one), (second, other) in combinations(found, 2):
         if one == other:
             yield Fault(second, f"{_owner(first)} already writes to {one}")
-        elif one in other.parents or other in one.parents:
-            inner, outer = (other, one) if one in other.parents else (one, other)
+        elif _is_below(one, other) or _is_below(other, one):
+            inner, outer = (one, other) if _is_below(one, other) else (other, one)
+            own = "prefix" if _URL in inner else "folder"
             yield Fault(
                 second,
                 f"{inner} lies inside {outer}; the other one is of {_owner(first)}",
-                "give each its own folder",
+                f"give each its own {own}",
             )
 
 
-def _path(destination: object) -> PurePosixPath | None:
-    text = _table(destination).get("path")
-    try:
-        return PurePosixPath(absolute_path(text)) if isinstance(text, str) else None
-    except ValueError:
-        return None
+_URL: Final = "://"
+
+
+def _places(destination: Raw) -> Iterator[tuple[str, str]]:
+    """Where it writes, by the key that says so; nothing where that cannot be."""
+    for key, read in (("path", absolute_path), ("url", bucket_url)):
+        text = destination.get(key)
+        if isinstance(text, str):
+            with suppress(ValueError):
+                yield key, read(text)
+
+
+def _is_below(inner: str, outer: str) -> bool:
+    return inner.startswith(outer.rstrip("/") + "/")
 
 
 def _owner(loc: Loc) -> str:

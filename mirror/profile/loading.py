@@ -245,7 +245,14 @@ def _destination(table: DestinationTable, layers: tuple[DestinationKeys, ...]) -
         for key, value in given.items()
         if isinstance(value, LimitTable)
     }
-    return Destination(path=table.path, **given | limits)
+    return Destination(
+        path=table.path or table.url or "",
+        endpoint=table.endpoint,
+        region=table.region,
+        access_key=table.access_key,
+        secret_key=table.secret_key,
+        **given | limits,
+    )
 
 
 def _exclusion(table: FilterTable, selected: Filter) -> Filter:

@@ -25,6 +25,7 @@ from mirror.profile.values import (
     After,
     ApiKey,
     Before,
+    BucketUrl,
     Days,
     Duration,
     Folder,
@@ -185,8 +186,35 @@ class MirrorKeys(DestinationKeys):
 class DestinationTable(DestinationKeys):
     """Where files are written, and under which policies."""
 
-    path: Folder
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["path"]}, {"required": ["url"]}]}
+    )
+
+    path: Folder | None = None
     """The folder: absolute, or beginning with "~/"."""
+    url: BucketUrl | None = None
+    """The bucket instead of a folder: s3://bucket, or s3://bucket/prefix."""
+    endpoint: Server | None = None
+    """Where the bucket's store answers, if it is not Amazon's, nor said by AWS_ENDPOINT_URL."""
+    region: Text | None = None
+    """The bucket's region, if AWS_REGION does not say it."""
+    access_key: ApiKey | None = None
+    """Where the access key id is read from; without it, the AWS environment."""
+    secret_key: ApiKey | None = None
+    """Where the secret access key is read from; without it, the AWS environment."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "DestinationTable":
+        if (self.path is None) == (self.url is None):
+            raise ValueError("should have either path, for a folder, or url, for a bucket")
+        of_buckets = (self.endpoint, self.region, self.access_key, self.secret_key)
+        if self.url is None and any(value is not None for value in of_buckets):
+            raise ValueError("endpoint, region, access_key and secret_key are for a url")
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key go together")
+        if self.url is not None and (self.require_mount or self.dedupe not in (None, Dedupe.OFF)):
+            raise ValueError("require_mount and dedupe are for a path")
+        return self
 
 
 class MirrorTable(MirrorKeys):

@@ -5,13 +5,21 @@ import inspect
 from dataclasses import fields
 from enum import Enum
 from itertools import pairwise
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from mirror.core.model import Choice, Destination, Filter, Limit, Limits, Mirror
+from mirror.core.secret import (
+    CommandSecret,
+    CredentialSecret,
+    EnvSecret,
+    FileSecret,
+    LiteralSecret,
+    Secret,
+)
 from mirror.profile import tables
 from mirror.profile.tables import (
     DefaultsTable,
@@ -21,15 +29,7 @@ from mirror.profile.tables import (
     MirrorTable,
     ProfileTable,
 )
-from mirror.secrets import (
-    MASK,
-    CommandSecret,
-    CredentialSecret,
-    EnvSecret,
-    FileSecret,
-    LiteralSecret,
-    Secret,
-)
+from mirror.secrets import MASK
 
 # -- values ----------------------------------------------------------------------------------------
 
@@ -68,12 +68,21 @@ def as_toml(value: Any) -> Any:  # noqa: ANN401 (TOML values)
             return value
 
 
+_OF_FOLDERS: Final = ("path", "require_mount", "dedupe")
+
+
 def _table_as_toml(value: Mirror | Filter | Destination | Limit) -> dict[str, Any]:
-    table = {}
+    table: dict[str, Any] = {}
     for field in fields(value):
         item = getattr(value, field.name)
         if field.name == "min_free_bytes":
             table["min_free"] = _size_text(item)
+        elif field.name in ("access_key", "secret_key"):
+            if item is not None:
+                table[field.name] = masked(item)
+        elif isinstance(value, Destination) and value.is_bucket and field.name in _OF_FOLDERS:
+            if field.name == "path":
+                table["url"] = item
         elif item is not None and item not in ((), {}):
             table[field.name] = as_toml(item)
     return table

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from mirror.core.secret import CommandSecret, CredentialSecret, FileSecret, Secret
 from mirror.errors import ProfileError
 from mirror.profile import Profile
-from mirror.secrets import CommandSecret, CredentialSecret, FileSecret, Secret
 
 # What ProtectHome= hides; a bind mount brings a part of it back.
 _HOMES = ("/home", "/root", "/run/user")
@@ -59,7 +59,8 @@ def _service(profile: Profile) -> Iterator[str]:
 
 
 def _destinations(profile: Profile) -> list[str]:
-    paths = (destination.path for mirror in profile.mirrors for destination in mirror.destinations)
+    every = (destination for mirror in profile.mirrors for destination in mirror.destinations)
+    paths = (destination.path for destination in every if not destination.is_bucket)
     return list(dict.fromkeys(paths))
 
 
@@ -69,6 +70,9 @@ def _metrics_folder(profile: Profile) -> list[str]:
 
 def _secrets(profile: Profile) -> list[Secret]:
     keys = [account.api_key for account in profile.accounts.values()]
+    for mirror in profile.mirrors:
+        for destination in mirror.destinations:
+            keys += [key for key in (destination.access_key, destination.secret_key) if key]
     return [*keys, profile.ping] if profile.ping else keys
 
 

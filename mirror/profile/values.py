@@ -25,8 +25,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from mirror.core.model import AssetType, Choice, JsonValue
-from mirror.core.timetable import Timetable, parse_timetable
-from mirror.secrets import (
+from mirror.core.secret import (
     CommandSecret,
     CredentialSecret,
     EnvSecret,
@@ -34,6 +33,7 @@ from mirror.secrets import (
     LiteralSecret,
     Secret,
 )
+from mirror.core.timetable import Timetable, parse_timetable
 
 
 class OneOrMany:
@@ -223,8 +223,26 @@ def _folder(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("should be the path of a folder")  # noqa: TRY004 (as above)
     if "://" in value:
-        raise ValueError("only folders can be destinations in this version")
+        raise ValueError("should be the path of a folder; a bucket is given as url")
     return absolute_path(value)
+
+
+# A bucket's name as S3 has it; a prefix is what folders of ours could be called.
+_BUCKET: Final = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])((?:/[^/\x00-\x1f\x7f]+)*)/?")
+
+
+def bucket_url(value: object) -> str:
+    """A bucket and a prefix, without a slash at the end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _BUCKET.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("should be s3://bucket or s3://bucket/prefix")
+    if not {".", "..", ".mirror"}.isdisjoint(found[2].split("/")):
+        raise ValueError('should have no ".", ".." or ".mirror" in its prefix')
+    return f"s3://{found[1]}{found[2]}"
 
 
 def _mount(value: object) -> bool | str:
@@ -336,6 +354,9 @@ Server = Annotated[
 ]
 Folder = Annotated[
     str, PlainValidator(_folder), WithJsonSchema({"type": "string", "pattern": "^(/|~/|~$)"})
+]
+BucketUrl = Annotated[
+    str, PlainValidator(bucket_url), WithJsonSchema({"type": "string", "pattern": "^s3://[a-z0-9]"})
 ]
 Mount = Annotated[
     bool | str,

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from mirror.core.model import Destination, Mirror
 from mirror.core.report import Report
+from mirror.core.secret import LiteralSecret
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode, InternalError
 from mirror.options import Options
 from mirror.profile import Account, Profile
 from mirror.progress import Silent
 from mirror.sandbox import Sandbox
-from mirror.secrets import LiteralSecret
 from mirror.session import Session
 from tests.integration.mirroring import files, photos
 

@@ -8,6 +8,7 @@ import pytest
 
 from mirror.core.model import Destination, Mirror
 from mirror.core.report import Report
+from mirror.core.secret import LiteralSecret
 from mirror.destinations.identity import Known
 from mirror.errors import ExitCode
 from mirror.events import Event
@@ -16,7 +17,6 @@ from mirror.profile import Account, Profile
 from mirror.progress import Silent
 from mirror.sandbox import Library, Sandbox
 from mirror.sandbox.faults import Corrupted, Rule, Stalled
-from mirror.secrets import LiteralSecret
 from mirror.session import Session
 from tests.integration.command import mirror
 from tests.integration.mirroring import (

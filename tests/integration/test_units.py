@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from mirror.core.model import Destination, Mirror
+from mirror.core.secret import CommandSecret, CredentialSecret, FileSecret, Secret
 from mirror.errors import ProfileError
 from mirror.profile import Account, Profile
 from mirror.profile.unit import drop_in
 from mirror.sandbox import Sandbox
-from mirror.secrets import CommandSecret, CredentialSecret, FileSecret, Secret
 from tests.integration.command import mirror, write_profile
 from tests.integration.mirroring import photos
 

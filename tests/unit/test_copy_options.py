@@ -18,8 +18,8 @@ from pydantic_settings import BaseSettings, CliImplicitFlag, SettingsConfigDict,
 from mirror.copy_options import add_copy_options
 from mirror.copying import THREADS, CopyRequest, copy_request
 from mirror.core.model import Choice, Filter, LivePhotos, Mirror, NameRules, Owners, Visibility
+from mirror.core.secret import LiteralSecret
 from mirror.errors import UsageError
-from mirror.secrets import LiteralSecret
 
 URL, KEY = "https://photos.example.org/api", "abcdEFGH1234"
 ANN, BOB = "a1111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"

@@ -21,9 +21,9 @@ from mirror.core.model import (
     Owners,
     Visibility,
 )
+from mirror.core.secret import CommandSecret, CredentialSecret, EnvSecret, FileSecret, LiteralSecret
 from mirror.errors import ExitCode, Problem, ProfileError
 from mirror.profile.loading import all_profiles, find_profile, load_profile, show_profile
-from mirror.secrets import CommandSecret, CredentialSecret, EnvSecret, FileSecret, LiteralSecret
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "profiles").glob("*.toml"))
 ZONE = timezone(timedelta(hours=2))
@@ -564,7 +564,7 @@ def test_folders_side_by_side_do_not_overlap(load):
         ('path = "photos"', "should be absolute"),
         ('path = "./photos"', "should be absolute"),
         ('path = "~bob/photos"', "should be absolute"),
-        ('path = "s3://bucket/x"', "only folders can be destinations in this version"),
+        ('path = "s3://bucket/x"', "a bucket is given as url"),
         ("path = 3", "should be the path of a folder"),
         ('path = "/a\\u0000"', "should be absolute"),
         ('path = "/x"\nmin_free = "1GiB or so"', "should be a size"),

@@ -4,17 +4,16 @@ import sys
 
 import pytest
 
-from mirror.errors import ExitCode, KeyRefusedError
-from mirror.secrets import (
+from mirror.core.secret import (
     CommandSecret,
     CredentialSecret,
     EnvSecret,
     FileSecret,
     LiteralSecret,
     Secret,
-    read_secret,
-    source_of,
 )
+from mirror.errors import ExitCode, KeyRefusedError
+from mirror.secrets import read_secret, source_of
 
 KEY = "s3cret-key"
 

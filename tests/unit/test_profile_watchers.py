@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from mirror.core.secret import CommandSecret, CredentialSecret, EnvSecret, FileSecret, LiteralSecret
 from mirror.errors import ProfileError
 from mirror.metrics import HELP, PREFIX
 from mirror.profile import Profile
 from mirror.profile.loading import load_profile, show_profile
 from mirror.profile.unit import drop_in
-from mirror.secrets import CommandSecret, CredentialSecret, EnvSecret, FileSecret, LiteralSecret
 
 MINIMAL = (
     'server = "https://photos.example.org"\n[accounts.me]\napi_key = { env = "KEY" }\n'

@@ -1,5 +1,6 @@
 """Every kind of destination, and the hands of another program that change things there."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -8,12 +9,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import obstore
 import pytest
 
 from mirror.destinations import OpenDestination
+from mirror.destinations.bucket import Bucket
 from mirror.destinations.folder import Folder
 from mirror.destinations.memory import MemoryDestination
+from mirror.destinations.store import Store
 from mirror.destinations.volume import Traits, Volume
+from tests.stores import Served, served
 
 SECOND_NS = 10**9
 DOS_NS = (315_532_800 * SECOND_NS, 4_354_819_199 * SECOND_NS)  # 1980 to 2107
@@ -120,6 +125,44 @@ class MemoryHands:
         return {path for path in self.volume.files() if not path.startswith(".mirror/")}
 
 
+class BucketHands:
+    """A program that speaks S3, and knows nothing of us."""
+
+    def __init__(self, served: Served, prefix: str) -> None:
+        self._store = served.store(prefix)
+
+    def put(self, path: str, data: bytes = b"x", mtime_ns: int | None = None) -> None:
+        dated = {} if mtime_ns is None else {"mtime": f"{mtime_ns / SECOND_NS}"}
+        obstore.put(self._store, path, data, attributes=dated)
+
+    def get(self, path: str) -> bytes:
+        return bytes(obstore.get(self._store, path).bytes())
+
+    def make_folder(self, path: str) -> None:
+        self.put(f"{path}/inside")  # no other ones are there
+
+    def link(self, path: str, target: str) -> None:
+        raise OSError(errno.ENOTSUP, "no links here", path, None, target)
+
+    def link_hard(self, path: str, other: str) -> None:
+        raise OSError(errno.ENOTSUP, "no links here", path, None, other)
+
+    def paths(self) -> set[str]:
+        found = (meta["path"] for batch in obstore.list(self._store) for meta in batch)
+        return {path for path in found if not path.startswith(".mirror/")}
+
+
+_served: dict[Path, Served] = {}  # by the folder that it was started for
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Path]:
+    """A store, for buckets' prefixes that are called like folders in it."""
+    with served(folder) as store:
+        _served[folder] = store
+        yield folder
+
+
 @contextmanager
 def mounted(kind: str, folder: Path) -> Iterator[Path]:
     """A file system of its own, in a file; whatever happens, it is unmounted again."""
@@ -163,6 +206,12 @@ def opened(kind: str, root: Path) -> Iterator[tuple[OpenDestination, Hands]]:
         with MemoryDestination(volume, "memory:") as destination:
             destination.prepare()
             yield destination, MemoryHands(volume)
+        return
+    if kind == "bucket":
+        store, prefix = _served[root.parent], f"some/{root.name}"
+        with Bucket(Store(store.account(prefix)), f"s3://bucket/{prefix}", root) as bucket:
+            bucket.prepare()
+            yield bucket, BucketHands(store, prefix)
         return
     root.mkdir()
     with Folder(root) as folder:

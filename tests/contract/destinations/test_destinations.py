@@ -4,7 +4,7 @@ import hashlib
 import io
 import itertools
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -15,9 +15,17 @@ from mirror.core.layout import fold
 from mirror.core.model import EntryKind
 from mirror.destinations import MARKER, PARTIAL, STATE, OpenDestination, concerns_path, partial
 from mirror.errors import LockedError, NotOursError
-from tests.contract.destinations.places import POOR, REAL, SECOND_NS, Hands, mounted, opened
+from tests.contract.destinations.places import (
+    POOR,
+    REAL,
+    SECOND_NS,
+    Hands,
+    mounted,
+    opened,
+    serving,
+)
 
-KINDS = ["folder", "memory", *(f"memory, {name}" for name in POOR), *REAL]
+KINDS = ["folder", "bucket", "memory", *(f"memory, {name}" for name in POOR), *REAL]
 # What is known of some, whatever they say of themselves.
 TOLD = {
     "ext4": {
@@ -73,8 +81,14 @@ def disk(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
     # Not among pytest's own, which it clears away while something is mounted there.
     with TemporaryDirectory() as name:
         folder = Path(name)
-        with mounted(kind, folder) if kind in REAL else nullcontext(folder) as place:
+        with _made(kind, folder) as place:
             yield kind, place
+
+
+def _made(kind: str, folder: Path) -> AbstractContextManager[Path]:
+    if kind in REAL:
+        return mounted(kind, folder)
+    return serving(folder) if kind == "bucket" else nullcontext(folder)
 
 
 @pytest.fixture
@@ -124,7 +138,7 @@ def test_a_hash_is_of_all_bytes(place: Place):
 
 
 def test_a_folder_is_one(place: Place):
-    place.hands.make_folder("folder")
+    place.hands.put("folder/file")
     entry = place.there.entry("folder")
     assert entry is not None
     assert entry.kind is EntryKind.FOLDER
@@ -379,7 +393,8 @@ def test_a_move_that_was_cut_in_the_middle_is_ended(place: Place):
 def test_empty_folders_above_a_path_go_up_to_the_root(place: Place):
     place.hands.put("a/b/c/gone.jpg")
     place.hands.put("d/file")
-    place.hands.make_folder("d/e")
+    if place.kind != "bucket":
+        place.hands.make_folder("d/e")
     place.there.move("a/b/c/gone.jpg", "moved.jpg")
     place.there.drop_empty_folders("a/b/c/gone.jpg")
     place.there.drop_empty_folders("d/e/gone.jpg")

@@ -1,0 +1,698 @@
+"""A bucket as a destination: objects, their metadata, and a folder of this machine beside them.
+
+An original waits in that folder until all of it is there and verified, and comes into the bucket
+under its own name, whole, in one go. So do the index and what only this machine needs. What a
+listing does not tell of an object is asked once, and remembered as long as its ETag is the same.
+
+Nothing here relies on what a store only promises: what it wrote is proved by its ETag, or else read
+back; nothing is overwritten, by looking first, and by asking the store too where that was seen to
+work. A move is a copy and then a delete; both objects carry the same id in between.
+"""
+
+import base64
+import errno
+import hashlib
+import json
+import os
+import sqlite3
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+from mirror.core.batches import batches
+from mirror.core.compare import Found
+from mirror.core.model import Entry, EntryKind
+from mirror.destinations import (
+    INDEX,
+    MARKER,
+    PARTIAL,
+    STATE,
+    Abilities,
+    PartialFile,
+    Written,
+    concerns_path,
+    partial,
+    unwritable,
+)
+from mirror.destinations.folder import Folder
+from mirror.destinations.lease import Lease, check_free, refused
+from mirror.destinations.remembered import Known, Remembered
+from mirror.destinations.store import Store, Told, part_bytes
+from mirror.errors import LockedError, NotOursError
+from mirror.stopping import check_stopping
+
+_AT_ONCE: Final = 8  # files on their way into the bucket
+_LARGE_AT_ONCE: Final = 2  # of them such as come in parts, of which several are held in memory
+_LOOKS_AT_ONCE: Final = 16
+_LOOKS: Final = 1000
+_PIECE_BYTES: Final = 1 << 20
+_MOST_COPIED_BYTES: Final = 5 << 30  # in one request; S3's own limit
+_MOST_NS: Final = 2**63 - 1
+_SECOND_NS: Final = 10**9
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_PLENTY_BYTES: Final = 1 << 62
+_SHA1_BYTES: Final = 20
+_SLASH: Final = ord("/")
+_INDEX: Final = f"{STATE}/{INDEX}"
+_NOTE: Final = "index.kept"  # beside the index: which copy of the bucket it was, or became
+
+# rclone reads and writes the first two; the md5 is that of an object in parts, whose ETag is none.
+_MTIME: Final = "mtime"
+_MD5: Final = "md5chksum"
+_SHA1: Final = "sha1"
+_ID: Final = "mirror-id"
+
+
+class Bucket:
+    """One bucket, or what lies below a prefix of it."""
+
+    root = None
+
+    def __init__(self, store: Store, name: str, spool: Path) -> None:
+        """`spool` is the folder of this machine beside it; it may come with `prepare`."""
+        self.name = name
+        self._store = store
+        self._spool_path = spool
+        self._spool = Folder(spool) if spool.exists() else None
+        self._remembered = self._opened_memory()
+        self._lease: Lease | None = None
+        self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
+        self._turn = threading.Lock()
+        self._are_folders: set[str] = set()  # seen, or made
+        self._is_scanned = False  # so that there are no others, as far as can be known
+        self._refuses_overwrites: bool | None = None  # not looked up yet
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remembered.close()
+        if self._spool is not None:
+            self._spool.close()
+
+    def where(self, path: str) -> str:
+        """The URL."""
+        return f"{self.name}/{path}"
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def scan(self) -> Iterator[Found]:
+        """Every object but our own, and the folders that their names make."""
+        try:
+            objects = self._listed()
+        except OSError as error:
+            raise unwritable(self.name, error) from error
+        seen: list[bytes] = []
+        for batch in batches(objects, _LOOKS):
+            for (path, told), known in zip(batch, self._known(batch), strict=True):
+                yield from _new_folders(path, seen)
+                yield path, EntryKind.FILE, told.size_bytes, known.mtime_ns
+        self._is_scanned = True
+
+    def _listed(self) -> list[tuple[bytes, Told]]:
+        found = []
+        for told in self._store.listed():
+            if told.path.startswith(f"{STATE}/"):
+                continue
+            if told.path.endswith(f"/{STATE}/{MARKER}"):
+                raise NotOursError(
+                    f"{self.name}: another destination lies inside this one",
+                    why=f"{self.where(told.path)} exists",
+                    hint="choose a prefix beside it",
+                )
+            found.append((told.path.encode(), told))
+        found.sort(key=lambda item: item[0])  # most stores list in this order, but not all of them
+        return found
+
+    def _known(self, batch: list[tuple[bytes, Told]]) -> list[Known]:
+        remembered = self._remembered.of(path for path, _ in batch)
+        unknown = [
+            told
+            for path, told in batch
+            if (known := remembered.get(path)) is None
+            or (known.etag, known.size_bytes) != (told.etag, told.size_bytes)
+        ]
+        if unknown:
+            with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+                known_now = pool.map(self._look, unknown)
+                paths = (told.path.encode() for told in unknown)
+                looked = dict(zip(paths, known_now, strict=True))
+            self._remembered.note(looked.items())
+            remembered |= looked
+        return [remembered[path] for path, _ in batch]
+
+    def _look(self, told: Told) -> Known:
+        """What an object is beyond its listing; under the listing's own ETag, for the next one."""
+        check_stopping()
+        try:
+            whole = self._store.head(told.path)
+        except FileNotFoundError:
+            whole = told  # it went in the meantime, as it may a moment later
+        except OSError as error:
+            raise unwritable(self.where(told.path), error) from error
+        return _known_of(whole)._replace(etag=told.etag)
+
+    def entry(self, path: str) -> Entry | None:
+        """What lies at a path now; a folder, where only longer names begin with it."""
+        if (local := self._local(path)) is not None:
+            return local.entry(path)
+        try:
+            told = self._store.head(_checked(path))
+        except FileNotFoundError:
+            return Entry(path, EntryKind.FOLDER) if self._is_folder(path) else None
+        except OSError as error:
+            if concerns_path(error):
+                return None
+            raise unwritable(self.where(path), error) from error
+        return Entry(path, EntryKind.FILE, told.size_bytes, _known_of(told).mtime_ns)
+
+    def _is_folder(self, path: str) -> bool:
+        try:
+            return self._store.lies_below(path)
+        except OSError as error:
+            raise unwritable(self.where(path), error) from error
+
+    def sha1(self, path: str) -> bytes:
+        """The SHA-1 of an object's bytes, from reading all of them."""
+        digest = hashlib.sha1(usedforsecurity=False)
+        for piece in self.pieces(path):
+            digest.update(piece)
+        return digest.digest()
+
+    def told_sha1(self, path: str) -> bytes | None:
+        """What was written beside an object's bytes when they were."""
+        if self._local(path) is not None:
+            return None
+        found = self._remembered.of([path.encode("utf-8", "surrogateescape")])
+        known = next(iter(found.values()), None)
+        with suppress(OSError):
+            if known is None or not self._is_scanned:
+                known = _known_of(self._store.head(_checked(path)))
+            return known.sha1
+        return None
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """An object's bytes."""
+        if (local := self._local(path)) is not None:
+            return local.pieces(path)
+        return self._store.pieces(_checked(path))
+
+    def fetched(self, path: str) -> BinaryIO:
+        """A file of this machine with an object's bytes, which is gone when it is closed.
+
+        Raises:
+            OSError: they cannot be had.
+        """
+        file = tempfile.TemporaryFile(dir=self._spool_path)  # noqa: SIM115 (the caller closes it)
+        try:
+            for piece in self.pieces(path):
+                file.write(piece)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def free_bytes(self) -> int:
+        """What may still wait on this machine: a bucket has no end that anybody can tell."""
+        return self._spool.free_bytes() if self._spool is not None else _PLENTY_BYTES
+
+    # -- our own places ----------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the folder beside it."""
+        try:
+            self._spool_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self._spool_path, error) from error
+        if self._spool is None:
+            self._spool = Folder(self._spool_path)
+        self._spool.prepare()
+        self._remembered.close()
+        self._remembered = self._opened_memory()
+
+    def _opened_memory(self) -> Remembered:
+        state = self._spool_path / STATE
+        return Remembered(state / "objects.sqlite3" if state.exists() else None)
+
+    def probe(self) -> Abilities:
+        """Find out what the store keeps of its promises."""
+        path, data = f"{STATE}/probe", b"?" * 4096
+        try:
+            etag = self._store.put(path, data, {})
+            folds_case = self._lies(f"{STATE}/PROBE")
+            refuses = self._refuses(path)
+        finally:
+            self._store.delete(path)
+        return replace(
+            self._prepared.probe(),  # originals are dated there
+            hard_links=False,
+            reflinks=False,
+            folds_case=folds_case,
+            folder_sync=True,
+            flock=False,
+            no_overwrite_rename=refuses,
+            checksums=etag == hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        )
+
+    def _refuses(self, path: str) -> bool:
+        """Whether the store does not write over an object when it is asked not to."""
+        try:
+            self._store.put(path, b"", {}, create=True)
+        except FileExistsError:
+            return True
+        except OSError:
+            return False  # it does not know what is asked of it
+        return False
+
+    def _lies(self, path: str) -> bool:
+        try:
+            self._store.head(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def open_partial(self, name: str) -> PartialFile:
+        """A partial file, on this machine."""
+        return self._prepared.open_partial(name)
+
+    def work_files(self, area: str) -> list[str]:
+        """The names in one of our own folders, here or there."""
+        if area == PARTIAL:
+            return self._spool.work_files(area) if self._spool is not None else []
+        return self._store.names(f"{STATE}/{area}")
+
+    def drop(self, path: str) -> None:
+        """Remove one of our own files, if it is there."""
+        if (local := self._local(path)) is not None:
+            local.drop(path)
+            return
+        if not path.startswith(f"{STATE}/"):
+            raise ValueError(f"not a work file: {path}")
+        self._store.delete(_checked(path))
+
+    def read_state(self, name: str) -> bytes | None:
+        """One of our own small objects; None when it is not there."""
+        try:
+            return b"".join(self._store.pieces(f"{STATE}/{name}"))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unwritable(self.where(f"{STATE}/{name}"), error) from error
+
+    def write_state(self, name: str, content: Iterable[bytes]) -> None:
+        """Replace one of our own objects."""
+        path = f"{STATE}/{name}"
+        try:
+            with tempfile.TemporaryFile(dir=self._spool_path) as file:
+                file.writelines(content)
+                self._upload(file, path, {})
+        except OSError as error:
+            raise unwritable(self.where(path), error) from error
+
+    # -- putting in place --------------------------------------------------------------------------
+
+    @property
+    def at_once(self) -> int:
+        """A request takes long, and a store answers many."""
+        return _AT_ONCE
+
+    def move(self, source: str, path: str) -> None:
+        """Give an object another path, or a partial file its own: nothing is overwritten."""
+        _checked(source)
+        _checked(path)
+        if (local := self._local(source)) is not None:
+            with local.opened(source) as file:
+                self._refuse_taken(path)
+                self._publish(file, path, create=self._has_seen_refusals())
+            local.drop(source)
+            return
+        told = self._store.head(source)
+        self._refuse_taken(path)
+        self._copy(told, path)
+        self._store.delete(source)
+
+    def set_aside(self, source: str, path: str) -> None:
+        """Move a file to one of our own places, over whatever lies there."""
+        if (local := self._local(source)) is not None:
+            with local.opened(source) as file:
+                self._publish(file, _checked(path))
+            local.drop(source)
+            return
+        self._copy(self._store.head(_checked(source)), _checked(path))
+        self._store.delete(source)
+
+    def clone(self, source: str, name: str, mtime_ns: int) -> tuple[Written, bytes]:
+        """Fetch an object into a partial file, finished; with its SHA-1 as read back."""
+        with closing(self.open_partial(name)) as new:
+            new.restart()
+            for piece in self.pieces(source):
+                new.write(piece)
+            written = new.finish(mtime_ns)
+        return written, self.sha1(partial(name))
+
+    def is_same_file(self, path: str, other: str) -> bool:
+        """Whether two objects carry the same id: one is a copy, and was to be the only one."""
+        try:
+            ids = {self._store.head(_checked(each)).metadata.get(_ID) for each in (path, other)}
+        except OSError:
+            return False
+        return len(ids) == 1 and None not in ids
+
+    def unlink_second_name(self, path: str, kept: str) -> None:
+        """Remove one of two copies."""
+        if not self.is_same_file(path, kept):
+            raise ValueError(f"{path} is not {kept}")
+        self._store.delete(path)
+
+    def drop_empty_folders(self, path: str) -> None:
+        """A folder is there as long as something lies in it."""
+        with self._turn:
+            while "/" in path:
+                path = path.rpartition("/")[0]
+                self._are_folders.discard(path)
+
+    def _refuse_taken(self, path: str) -> None:
+        """Look first: the lock keeps our own runs apart, and others are seen unless they hurry."""
+        if self._lies(path) or self._is_known_folder(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        for folder in _folders_above(path):
+            if folder not in self._are_folders and self._lies(folder):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
+        with self._turn:
+            self._are_folders.update(_folders_above(path))
+
+    def _is_known_folder(self, path: str) -> bool:
+        return path in self._are_folders or (not self._is_scanned and self._store.lies_below(path))
+
+    def _has_seen_refusals(self) -> bool:
+        """Whether the store was seen to refuse to overwrite, by what its marker says."""
+        if self._refuses_overwrites is None:
+            told: object = None
+            with suppress(ValueError, LookupError, TypeError):
+                told = json.loads(self.read_state(MARKER) or b"{}")["abilities"]
+            can = told.get("no_overwrite_rename") if isinstance(told, dict) else None
+            self._refuses_overwrites = can is True
+        return self._refuses_overwrites
+
+    def _copy(self, told: Told, path: str) -> None:
+        """The same object under another name, all of it, with what is written beside it."""
+        if told.size_bytes <= _MOST_COPIED_BYTES:
+            self._store.copy(told.path, path)
+            copied = self._store.head(path)
+            if (copied.size_bytes, _own(copied)) == (told.size_bytes, _own(told)):
+                self._remember(path, copied)
+                return
+        # Too large for one request, or a store that keeps no metadata.
+        with closing(self.fetched(told.path)) as file:
+            self._upload(file, path, _own(told))
+
+    def _publish(self, file: BinaryIO, path: str, *, create: bool = False) -> None:
+        status = os.fstat(file.fileno())
+        mtime_ns = max(-_MOST_NS, min(status.st_mtime_ns, _MOST_NS))
+        metadata = {_MTIME: _seconds(mtime_ns), _ID: str(uuid.uuid4())}
+        self._upload(file, path, metadata, create=create, proves=True)
+
+    def _upload(
+        self,
+        file: BinaryIO,
+        path: str,
+        metadata: Mapping[str, str],
+        *,
+        create: bool = False,
+        proves: bool = False,
+    ) -> None:
+        """Write a file's bytes, and have the store prove that it has them."""
+        sums = _Sums.of(file)
+        told = {**metadata, **({_SHA1: sums.sha1.hex()} if proves else {})}
+        if sums.has_parts:
+            with self._large:
+                told = {**told, _MD5: sums.md5_text}
+                etag = self._store.put_parts(path, _pieces(file), sums.part_bytes, told)
+        else:
+            file.seek(0)
+            etag = self._store.put(path, file.read(), told, create=create)
+        if etag != sums.etag and self.sha1(path) != sums.sha1:
+            self._store.delete(path)
+            raise OSError(errno.EIO, "the store has other bytes than it was given", path)
+        if proves:
+            mtime_ns = _parsed_ns(told[_MTIME]) or 0
+            known = Known(etag, sums.size_bytes, mtime_ns, sums.sha1)
+            self._remembered.note([(path.encode(), known)])
+
+    def _remember(self, path: str, told: Told) -> None:
+        self._remembered.note([(path.encode(), _known_of(told))])
+
+    # -- a batch, a run ----------------------------------------------------------------------------
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Nothing has to be kept at hand."""
+        return nullcontext()
+
+    def make_durable(self) -> None:
+        """What waits on this machine survives a power cut; what a store has taken, it has."""
+        if self._lease is not None:
+            self._lease.check()
+        if self._spool is not None:
+            self._spool.make_durable()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold it against other runs, of this machine and of others, while the block runs."""
+        lease = Lease(self._store, self.name)
+        with self._held_here(), lease.held():
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
+
+    @contextmanager
+    def _held_here(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._prepared.locked())
+            except LockedError as error:
+                raise refused(self.name, error.why.partition(" holds ")[0]) from error
+            yield
+
+    def check_free(self) -> None:
+        """Refuse when a run holds it."""
+        if self._spool is not None:
+            try:
+                self._spool.check_free()
+            except LockedError as error:
+                raise refused(self.name, error.why.partition(" holds ")[0]) from error
+        try:
+            check_free(self._store, self.name)
+        except OSError as error:
+            raise unwritable(self.name, error) from error
+
+    # -- the index ---------------------------------------------------------------------------------
+
+    @property
+    def keeps_index(self) -> bool:
+        """Whether a copy of the index lies in the bucket."""
+        return self._lies(_INDEX)
+
+    def fetch_index(self) -> None:
+        """Have the index of the last run here, wherever that ran."""
+        try:
+            told = self._store.head(_INDEX)
+        except FileNotFoundError:
+            return  # none yet, or lost there too
+        except OSError as error:
+            raise unwritable(self.where(_INDEX), error) from error
+        self.prepare()
+        index = self._spool_path / _INDEX
+        if index.exists() and _noted(index) == told.metadata.get(_ID):
+            return
+        try:
+            self._take_over_index(index, told)
+        except OSError as error:
+            raise unwritable(self.where(_INDEX), error) from error
+
+    def _take_over_index(self, index: Path, told: Told) -> None:
+        new = index.with_name(f"{INDEX}.fetched")
+        digest = hashlib.sha1(usedforsecurity=False)
+        with new.open("wb") as file:
+            for piece in self._store.pieces(_INDEX):
+                digest.update(piece)
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        if told.metadata.get(_SHA1, digest.hexdigest()) != digest.hexdigest():
+            raise OSError(errno.EIO, "it is not as it was written", _INDEX)
+        for end in ("-wal", "-shm", "-journal"):
+            index.with_name(INDEX + end).unlink(missing_ok=True)
+        new.replace(index)
+        _note(index, told.metadata.get(_ID, ""), digest.hexdigest())
+
+    def keep_index(self) -> None:
+        """Copy the index into the bucket, if it is not the one that lies there; nobody has it open.
+
+        Raises:
+            NoSpaceError, UnwritableError: it cannot be.
+        """
+        index = self._spool_path / _INDEX
+        if not index.exists():
+            return
+        copy = index.with_name(f"{INDEX}.copied")
+        try:
+            copy.unlink(missing_ok=True)
+            with closing(sqlite3.connect(index)) as source, closing(sqlite3.connect(copy)) as new:
+                source.backup(new)
+            with copy.open("rb") as file:
+                sha1 = hashlib.file_digest(file, "sha1").hexdigest()
+                if sha1 == _noted(index, 1):
+                    return
+                own_id = str(uuid.uuid4())
+                self._upload(file, _INDEX, {_ID: own_id, _SHA1: sha1})
+            _note(index, own_id, sha1)
+        except sqlite3.Error:
+            return  # damaged: whoever opens it next will say so, and that one lies there still
+        except OSError as error:
+            raise unwritable(self.where(_INDEX), error) from error
+        finally:
+            copy.unlink(missing_ok=True)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    @property
+    def _prepared(self) -> Folder:
+        if self._spool is None:
+            raise ValueError("prepare() first")
+        return self._spool
+
+    def _local(self, path: str) -> Folder | None:
+        """The folder beside it, where partial files are."""
+        return self._prepared if path.startswith(f"{STATE}/{PARTIAL}/") else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What is to be compared with what a store says it has."""
+
+    size_bytes: int
+    part_bytes: int
+    sha1: bytes
+    md5: bytes
+    parts: tuple[bytes, ...]  # the MD5 of each
+
+    @classmethod
+    def of(cls, file: BinaryIO) -> Self:
+        """Read all of it once."""
+        size_bytes = file.seek(0, os.SEEK_END)
+        size = part_bytes(size_bytes)
+        sha1, md5 = (hashlib.new(name, usedforsecurity=False) for name in ("sha1", "md5"))
+        parts, at = [hashlib.md5(usedforsecurity=False)], 0
+        for piece in _pieces(file):
+            if at and at % size == 0:
+                parts.append(hashlib.md5(usedforsecurity=False))
+            for digest in (sha1, md5, parts[-1]) if size_bytes > size else (sha1, md5):
+                digest.update(piece)
+            at += len(piece)
+        done = tuple(part.digest() for part in parts)
+        return cls(size_bytes, size, sha1.digest(), md5.digest(), done)
+
+    @property
+    def has_parts(self) -> bool:
+        return self.size_bytes > self.part_bytes
+
+    @property
+    def etag(self) -> str:
+        """As S3 makes it, unless the store encrypts with keys of its own."""
+        if not self.has_parts:
+            return self.md5.hex()
+        whole = hashlib.md5(b"".join(self.parts), usedforsecurity=False)
+        return f"{whole.hexdigest()}-{len(self.parts)}"
+
+    @property
+    def md5_text(self) -> str:
+        """As rclone writes it beside an object in parts."""
+        return base64.b64encode(self.md5).decode()
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """All of a file; pieces of which a part is a multiple."""
+    file.seek(0)
+    while piece := file.read(_PIECE_BYTES):
+        check_stopping()
+        yield piece
+
+
+def _known_of(told: Told) -> Known:
+    mtime_ns = _parsed_ns(told.metadata.get(_MTIME, ""))
+    if mtime_ns is None:
+        mtime_ns = (told.modified - _EPOCH) // timedelta(microseconds=1) * 1000
+    sha1: bytes | None = None
+    with suppress(ValueError):
+        sha1 = bytes.fromhex(told.metadata.get(_SHA1, ""))
+    whole = sha1 if sha1 and len(sha1) == _SHA1_BYTES else None
+    return Known(told.etag, told.size_bytes, mtime_ns, whole)
+
+
+def _own(told: Told) -> dict[str, str]:
+    """What was written beside an object."""
+    return {key: told.metadata[key] for key in (_MTIME, _MD5, _SHA1, _ID) if key in told.metadata}
+
+
+def _seconds(time_ns: int) -> str:
+    """A time as rclone writes it: seconds, with as many digits as it needs."""
+    text = f"{Decimal(time_ns).scaleb(-9):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _parsed_ns(text: str) -> int | None:
+    try:
+        time_ns = int(Decimal(text).scaleb(9))
+    except (ArithmeticError, ValueError):
+        return None
+    return max(-_MOST_NS, min(time_ns, _MOST_NS))
+
+
+def _new_folders(path: bytes, seen: list[bytes]) -> Iterator[Found]:
+    """The folders above a path that were not told yet; `seen` are those above the one before."""
+    folders = [path[: at + 1] for at, byte in enumerate(path) if byte == _SLASH]
+    for folder in folders:
+        if folder not in seen:
+            yield folder, EntryKind.FOLDER, 0, 0
+    seen[:] = folders
+
+
+def _folders_above(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def _noted(index: Path, line: int = 0) -> str | None:
+    """Of the copy that the index was, or became: its id, or its SHA-1 (line 1)."""
+    with suppress(OSError, IndexError):
+        return index.with_name(_NOTE).read_text().splitlines()[line]
+    return None
+
+
+def _note(index: Path, own_id: str, sha1: str) -> None:
+    index.with_name(_NOTE).write_text(f"{own_id}\n{sha1}\n")
+
+
+def _checked(path: str) -> str:
+    """A path that leads nowhere else."""
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError(f"not a name below the root: {path!r}")
+    return path

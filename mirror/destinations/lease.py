@@ -1,0 +1,168 @@
+"""One run per bucket, without a lock that a store would have to have.
+
+Whoever wants to hold it writes an object of its own, and then looks who else has one: of two at
+once, at least one sees the other, and whoever sees another refuses. Holders write theirs again now
+and then; by the store's own clock an old one is nobody's. Needs nothing but that a listing shows
+what was written before it.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from mirror.destinations import STATE
+from mirror.destinations.lock import boot_id
+from mirror.destinations.store import Store, Told
+from mirror.errors import LockedError, UnwritableError
+
+_FOLDER: Final = f"{STATE}/locks"
+RENEWED_EACH_S: Final = 60.0
+_LASTS: Final = timedelta(minutes=10)
+
+
+class Lease:
+    """What one process holds of one bucket."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._path = f"{_FOLDER}/{uuid.uuid4()}"
+        self._renewed_s = 0.0
+        self._ended = threading.Event()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While the block runs.
+
+        Raises:
+            LockedError: another machine's run holds it.
+            OSError: the store does not answer.
+        """
+        self._renew()
+        try:
+            self._refuse_others(self._others())
+            renewing = threading.Thread(target=self._keep_renewing, daemon=True)
+            renewing.start()
+            try:
+                yield
+            finally:
+                self._ended.set()
+                renewing.join()
+        finally:
+            with suppress(OSError):
+                self._store.delete(self._path)
+
+    def check(self) -> None:
+        """Refuse to go on with what may be somebody else's by now.
+
+        Raises:
+            UnwritableError: it could not be renewed for too long.
+        """
+        if time.monotonic() - self._renewed_s > _LASTS.total_seconds() / 2:
+            raise UnwritableError(
+                f"{self._name}: may be another run's by now",
+                why="the hold on it could not be renewed: no connection, or the machine slept",
+                hint="run again",
+            )
+
+    def _renew(self) -> None:
+        self._store.put(self._path, _holder(), {})
+        self._renewed_s = time.monotonic()
+
+    def _keep_renewing(self) -> None:
+        while not self._ended.wait(RENEWED_EACH_S):
+            with suppress(OSError):
+                self._renew()
+
+    def _others(self) -> list[Told]:
+        """Those that live, by the store's clock; those that are over are cleared away."""
+        found = list(self._store.listed(_FOLDER))
+        now = max(told.modified for told in found) if found else datetime.now(UTC)
+        living = []
+        for told in found:
+            if told.path == self._path:
+                continue
+            if now - told.modified > _LASTS or _is_dead_here(self._store, told.path):
+                self._store.delete(told.path)
+            else:
+                living.append(told)
+        return living
+
+    def _refuse_others(self, others: list[Told]) -> None:
+        if others:
+            raise refused(self._name, _who(self._store, others[0].path))
+
+
+def check_free(store: Store, name: str) -> None:
+    """Refuse when a run holds it; leaves no trace.
+
+    Raises:
+        LockedError: one does.
+    """
+    now = datetime.now(UTC)  # of this machine: nothing is written that the store would date
+    for told in store.listed(_FOLDER):
+        if now - told.modified <= _LASTS and not _is_dead_here(store, told.path):
+            raise refused(name, _who(store, told.path))
+
+
+def refused(name: str, holder: str) -> LockedError:
+    """What a run is told that comes second."""
+    return LockedError(
+        f"{name}: is in use",
+        why=f"{holder} holds it",
+        hint=(
+            "wait for it to end and run again; what a machine left that died is taken over"
+            f" after {_LASTS.total_seconds() / 60:.0f} minutes"
+        ),
+    )
+
+
+def _holder() -> bytes:
+    told = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "boot": boot_id(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return json.dumps(told).encode()
+
+
+def _read(store: Store, path: str) -> dict[str, object]:
+    with suppress(OSError, ValueError):
+        told = json.loads(b"".join(store.pieces(path)))
+        if isinstance(told, dict):
+            return told
+    return {}
+
+
+def _who(store: Store, path: str) -> str:
+    told = _read(store, path)
+    if not told:
+        return "another run"
+    return f"process {told.get('pid')} on {told.get('host')}, since {told.get('since')}"
+
+
+def _is_dead_here(store: Store, path: str) -> bool:
+    """Whether it names a process of this very machine that has ended."""
+    told = _read(store, path)
+    if told.get("host") != socket.gethostname():
+        return False
+    if told.get("boot") != boot_id():
+        return True
+    pid = told.get("pid")
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

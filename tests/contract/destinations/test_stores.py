@@ -1,0 +1,210 @@
+"""What stores promise and do not keep, and what a bucket makes of it."""
+
+import errno
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import obstore
+import pytest
+
+from mirror.destinations import MARKER, PARTIAL, STATE, partial
+from mirror.destinations.bucket import Bucket
+from mirror.destinations.store import PART_BYTES, Store
+from tests.contract.destinations.places import BucketHands
+from tests.stores import Served, served
+
+NAME = "s3://bucket/some"
+
+
+class Rotting(Store):
+    """Keeps other bytes than it was given."""
+
+    def put(
+        self, path: str, data: bytes, metadata: Mapping[str, str], *, create: bool = False
+    ) -> str:
+        return super().put(path, data[:-1] + b"!", metadata, create=create)
+
+    def put_parts(
+        self, path: str, pieces: Iterator[bytes], part_bytes: int, metadata: Mapping[str, str]
+    ) -> str:
+        rotten = (piece[:-1] + b"!" for piece in pieces)
+        return super().put_parts(path, rotten, part_bytes, metadata)
+
+
+class Encrypting(Store):
+    """Has ETags that say nothing of the bytes."""
+
+    def put(
+        self, path: str, data: bytes, metadata: Mapping[str, str], *, create: bool = False
+    ) -> str:
+        super().put(path, data, metadata, create=create)
+        return "of its own"
+
+
+class Forgetful(Store):
+    """Copies without what was written beside an object."""
+
+    def copy(self, source: str, path: str) -> None:
+        super().put(path, b"".join(self.pieces(source)), {})
+
+
+class Honest(Store):
+    """Refuses to overwrite when it is asked to; somebody is always a moment faster."""
+
+    def put(
+        self, path: str, data: bytes, metadata: Mapping[str, str], *, create: bool = False
+    ) -> str:
+        if create:
+            raise FileExistsError(errno.EEXIST, "File exists", path)
+        return super().put(path, data, metadata)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("store")) as serving:
+        yield serving
+
+
+def made(kind: type[Store], store: Served, folder: Path) -> Bucket:
+    bucket = Bucket(kind(store.account(folder.name)), NAME, folder / "beside")
+    bucket.prepare()
+    return bucket
+
+
+def bring(bucket: Bucket, path: str, data: bytes) -> None:
+    with closing(bucket.open_partial("1")) as new:
+        new.write(data)
+        new.finish(10**18)
+    bucket.move(partial("1"), path)
+
+
+@pytest.mark.parametrize("size_bytes", [4, PART_BYTES + 1])
+def test_what_a_store_garbles_never_has_a_name(store: Served, tmp_path: Path, size_bytes: int):
+    with made(Rotting, store, tmp_path) as bucket:
+        with pytest.raises(OSError, match="other bytes than it was given"):
+            bring(bucket, "a.jpg", bytes(size_bytes))
+        assert bucket.entry("a.jpg") is None
+        assert bucket.work_files(PARTIAL) == ["1"]
+        assert not bucket.probe().checksums
+
+
+def test_where_an_etag_proves_nothing_the_bytes_are_read_back(store: Served, tmp_path: Path):
+    with made(Encrypting, store, tmp_path) as bucket:
+        bring(bucket, "a.jpg", b"data")
+        assert bucket.sha1("a.jpg") == hashlib.sha1(b"data").digest()
+        assert not bucket.probe().checksums
+        assert [path for path, *_ in bucket.scan()] == [b"a.jpg"]
+
+
+def test_a_copy_without_its_metadata_is_made_again(store: Served, tmp_path: Path):
+    with made(Forgetful, store, tmp_path) as bucket:
+        bring(bucket, "a.jpg", b"data")
+        before = bucket.entry("a.jpg")
+        bucket.move("a.jpg", "2020/b.jpg")
+        after = bucket.entry("2020/b.jpg")
+        assert before is not None
+        assert after is not None
+        assert (after.mtime_ns, after.size_bytes) == (before.mtime_ns, before.size_bytes)
+        assert bucket.told_sha1("2020/b.jpg") == hashlib.sha1(b"data").digest()
+
+
+def test_a_store_that_refuses_to_overwrite_is_asked_to(store: Served, tmp_path: Path):
+    with made(Honest, store, tmp_path) as bucket:
+        bring(bucket, "first.jpg", b"data")  # nobody has seen yet that it refuses
+        abilities = asdict(bucket.probe())
+    assert abilities["no_overwrite_rename"]
+    assert abilities["checksums"]
+    with made(Honest, store, tmp_path) as bucket:
+        bucket.write_state(MARKER, [json.dumps({"abilities": abilities}).encode()])
+        with pytest.raises(FileExistsError):
+            bring(bucket, "a.jpg", b"data")
+        assert bucket.work_files(PARTIAL) == ["1"]
+
+
+def test_a_store_that_overwrites_is_known_and_nothing_is_lost(store: Served, tmp_path: Path):
+    hands = BucketHands(store, tmp_path.name)
+    with made(Store, store, tmp_path) as bucket:
+        assert not bucket.probe().no_overwrite_rename
+        hands.put("a.jpg", b"theirs")
+        with pytest.raises(FileExistsError):
+            bring(bucket, "a.jpg", b"ours")
+    assert hands.get("a.jpg") == b"theirs"
+
+
+def test_a_copy_that_was_to_be_a_move_is_told_from_another_file(store: Served, tmp_path: Path):
+    with made(Store, store, tmp_path) as bucket:
+        bring(bucket, "a.jpg", b"data")
+        bring(bucket, "b.jpg", b"data")
+        obstore.copy(store.store(tmp_path.name), "a.jpg", "c.jpg")  # as a killed move leaves it
+        assert bucket.is_same_file("a.jpg", "c.jpg")
+        assert not bucket.is_same_file("a.jpg", "b.jpg")
+        assert not bucket.is_same_file("a.jpg", "nothing")
+        with pytest.raises(ValueError, match="is not"):
+            bucket.unlink_second_name("b.jpg", "a.jpg")
+        bucket.unlink_second_name("c.jpg", "a.jpg")
+        assert [path for path, *_ in bucket.scan()] == [b"a.jpg", b"b.jpg"]
+
+
+def test_a_listing_is_asked_for_more_only_once(store: Served, tmp_path: Path):
+    looks: list[str] = []
+
+    class Counting(Store):
+        def head(self, path: str):
+            looks.append(path)
+            return super().head(path)
+
+    hands = BucketHands(store, tmp_path.name)
+    for number in range(20):
+        hands.put(f"2020/{number}.jpg", str(number).encode(), 10**18)
+    for expected in (20, 0):
+        with made(Counting, store, tmp_path) as bucket:
+            found = list(bucket.scan())
+        assert len(found) == 21
+        assert len(looks) == expected
+        looks.clear()
+    hands.put("2020/7.jpg", b"other")
+    with made(Counting, store, tmp_path) as bucket:
+        list(bucket.scan())
+    assert looks == ["2020/7.jpg"]
+
+
+def test_a_cache_that_cannot_be_read_is_begun_anew(store: Served, tmp_path: Path):
+    hands = BucketHands(store, tmp_path.name)
+    hands.put("a.jpg", b"data", 10**18)
+    with made(Store, store, tmp_path) as bucket:
+        before = list(bucket.scan())
+    (tmp_path / "beside" / STATE / "objects.sqlite3").write_bytes(b"nonsense" * 1000)
+    with made(Store, store, tmp_path) as bucket:
+        assert list(bucket.scan()) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "mtime_ns"),
+    [
+        ("1500000000.123456789", 1_500_000_000_123_456_789),
+        ("1500000000", 1_500_000_000 * 10**9),
+        ("-5.5", -5_500_000_000),
+    ],
+)
+def test_times_of_rclone_are_read(store: Served, tmp_path: Path, text: str, mtime_ns: int):
+    outside = store.store(tmp_path.name)
+    obstore.put(outside, "a.jpg", b"data", attributes={"mtime": text})
+    with made(Store, store, tmp_path) as bucket:
+        entry = bucket.entry("a.jpg")
+        assert entry is not None
+        assert entry.mtime_ns == mtime_ns
+        bucket.move("a.jpg", "b.jpg")
+    assert obstore.get(outside, "b.jpg").attributes["mtime"] == text
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "NaN", "1e999999999"])
+def test_a_time_that_is_none_is_that_of_the_object(store: Served, tmp_path: Path, text: str):
+    obstore.put(store.store(tmp_path.name), "a.jpg", b"data", attributes={"mtime": text})
+    with made(Store, store, tmp_path) as bucket:
+        entry = bucket.entry("a.jpg")
+        assert entry is not None
+        assert entry.mtime_ns > 10**18

@@ -1,0 +1,392 @@
+"""Mirrors into a bucket, served by rclone: whole runs of the command, judged by rclone."""
+
+import asyncio
+import json
+import os
+import shutil
+import sqlite3
+import sys
+from asyncio.subprocess import DEVNULL
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import md5, sha1
+from pathlib import Path
+from signal import SIGKILL
+
+import obstore
+import pytest
+
+from mirror.sandbox import Sandbox, sample_library
+from tests.integration.command import Ended, mirror
+from tests.integration.mirroring import photos
+from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, Served, served
+
+URL = f"s3://{BUCKET}/photos"
+
+
+@dataclass
+class Family:
+    """A server, a store, and a profile with one mirror."""
+
+    sandbox: Sandbox
+    store: Served
+    home: Path
+
+    @property
+    def file(self) -> Path:
+        return self.home / ".config/mirror/profiles/family.toml"
+
+    @property
+    def beside(self) -> Path:
+        """What this machine keeps of the bucket."""
+        (found,) = (self.home / ".local/state/mirror/buckets").iterdir()
+        return found
+
+    def destination(self, **changed: str) -> str:
+        """A destination's table."""
+        told = {"url": URL, "endpoint": self.store.endpoint, "region": "us-east-1"} | changed
+        lines = [f'{key} = "{value}"' for key, value in told.items()]
+        keys = [name for name in ("access_key", "secret_key") if name not in changed]
+        lines += [f'{name} = {{ env = "PLANTED_{name.upper()}" }}' for name in keys]
+        return "\n".join(["[[mirrors.all.destinations]]", *lines, "min_free = 0", ""])
+
+    def write(self, *destinations: str, text: str = "") -> None:
+        key = self.home / "key"
+        key.write_text(self.sandbox.api_keys["minimum"])
+        key.chmod(0o600)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(
+            f'server = "{self.sandbox.url}"\n[accounts.me]\napi_key = {{ file = "{key}" }}\n'
+            f"[mirrors.all]\n{text}\n" + "".join(destinations or [self.destination()])
+        )
+
+    async def run(self, *words: str, **environ: str) -> Ended:
+        keys = {"PLANTED_ACCESS_KEY": ACCESS_KEY, "PLANTED_SECRET_KEY": SECRET_KEY}
+        ended = await mirror(self.home, *words, **keys | environ)
+        assert SECRET_KEY not in ended.said
+        return ended
+
+    async def synced(self, *options: str) -> Ended:
+        ended = await self.run("sync", "family", *options)
+        assert ended.code == 0, ended.said
+        return ended
+
+    def objects(self, prefix: str = "photos") -> dict[str, bytes]:
+        """What lies in the bucket, but for our own state."""
+        store = self.store.store(prefix)
+        paths = [meta["path"] for batch in obstore.list(store) for meta in batch]
+        return {
+            path: bytes(obstore.get(store, path).bytes())
+            for path in paths
+            if not path.startswith(".mirror/")
+        }
+
+    def own(self) -> set[str]:
+        """Our own objects."""
+        store = self.store.store("photos")
+        paths = [meta["path"] for batch in obstore.list(store) for meta in batch]
+        return {path for path in paths if path.startswith(".mirror/")}
+
+    async def killed_after(self, uploads: int) -> None:
+        """A run that dies when so many photos lie in the bucket."""
+        keys = {"PLANTED_ACCESS_KEY": ACCESS_KEY, "PLANTED_SECRET_KEY": SECRET_KEY}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "mirror", "sync", "family"),
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            cwd=self.home,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.home),
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                **keys,
+            },
+        )
+        lying = self.store.folder / BUCKET / "photos"
+        while process.returncode is None:
+            if sum(path.suffix == ".jpg" for path in lying.rglob("*")) >= uploads:
+                process.kill()
+                break
+            await asyncio.sleep(0.001)
+        assert await process.wait() == -SIGKILL
+
+    def originals(self) -> int:
+        return sum(request.original_of is not None for request in self.sandbox.requests)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Served]:
+    (tmp_path / "store").mkdir()
+    with served(tmp_path / "store") as serving:
+        yield serving
+
+
+@pytest.fixture
+async def family(store: Served, tmp_path: Path) -> AsyncIterator[Family]:
+    async with Sandbox(sample_library(30)) as sandbox:
+        yield made(sandbox, store, tmp_path)
+
+
+def made(sandbox: Sandbox, store: Served, folder: Path) -> Family:
+    """A home with a profile in it."""
+    (folder / "home").mkdir()
+    family = Family(sandbox, store, folder / "home")
+    family.write()
+    return family
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and ".mirror" not in path.parts
+    }
+
+
+async def test_a_bucket_holds_what_a_folder_would(family: Family):
+    folder = family.home / "photos"
+    plain = f'[[mirrors.all.destinations]]\npath = "{folder}"\nmin_free = 0\n'
+    family.write(plain, family.destination())
+
+    ended = await family.synced()
+
+    expected = tree(folder)
+    assert len(expected) > 20
+    assert family.objects() == expected
+    assert family.originals() == len(expected)
+    checked = family.store.rclone(
+        *("check", "--exclude", "/.mirror/**", str(folder), f"store:{BUCKET}/photos")
+    )
+    assert checked.returncode == 0, checked.stderr
+    (counts,) = (line["counts"] for line in ended.events("run.end"))
+    assert sum(counts.values()) == 2 * len(expected)
+
+
+async def test_rclone_reads_times_and_hashes(family: Family):
+    await family.synced()
+    told = family.store.rclone("lsjson", "-R", "-M", "--files-only", f"store:{BUCKET}/photos")
+    listed = {item["Path"]: item for item in json.loads(told.stdout)}
+    for path, data in family.objects().items():
+        assert listed[path]["Metadata"]["sha1"] == sha1(data).hexdigest()
+    with sqlite3.connect(family.beside / ".mirror/index.sqlite3") as index:
+        rows = index.execute("SELECT path, mtime_ns FROM asset").fetchall()
+    index.close()
+    assert len(rows) > 20
+    for path, mtime_ns in rows:
+        told_ns = datetime.fromisoformat(listed[path.decode()]["ModTime"]).timestamp() * 10**9
+        assert told_ns == pytest.approx(mtime_ns, abs=10**6)
+
+
+async def test_the_second_run_does_nothing(family: Family):
+    await family.synced()
+    before, own = family.objects(), family.own()
+    family.sandbox.requests.clear()
+    ended = await family.synced()
+    (counts,) = (line["counts"] for line in ended.events("run.end"))
+    assert set(counts) == {"unchanged"}
+    assert family.originals() == 0
+    assert family.objects() == before
+    assert family.own() == own
+
+
+async def test_many_runs_in_a_row_end_with_their_own_exit_code(family: Family):
+    await family.synced()
+    for _ in range(10):
+        ended = await family.run("status", "family")
+        assert ended.code == 0, ended.said
+
+
+async def test_a_lost_index_comes_back_from_the_bucket(family: Family):
+    await family.synced()
+    shutil.rmtree(family.home / ".local/state/mirror/buckets")
+    before = family.objects()
+    family.sandbox.requests.clear()
+    ended = await family.synced()
+    (counts,) = (line["counts"] for line in ended.events("run.end"))
+    assert set(counts) == {"unchanged"}
+    assert family.originals() == 0
+    assert family.objects() == before
+
+
+async def test_an_index_lost_at_both_ends_is_rebuilt_from_the_listing(family: Family):
+    await family.synced()
+    shutil.rmtree(family.home / ".local/state/mirror/buckets")
+    obstore.delete(family.store.store("photos"), ".mirror/index.sqlite3")
+    before = family.objects()
+    family.sandbox.requests.clear()
+    ended = await family.synced()
+    (counts,) = (line["counts"] for line in ended.events("run.end"))
+    assert set(counts) == {"adopted"}
+    assert family.originals() == 0
+    assert family.objects() == before
+    assert ".mirror/index.sqlite3" in family.own()
+
+
+async def test_what_somebody_changed_is_brought_back_and_kept(family: Family):
+    await family.synced()
+    before = family.objects()
+    lost, drifted, *_ = sorted(before)
+    outside = family.store.store("photos")
+    obstore.delete(outside, lost)
+    obstore.put(outside, drifted, b"edited")
+    await family.synced()
+    assert family.objects() == before
+    kept = [path for path in family.own() if path.startswith(".mirror/quarantine/")]
+    assert [bytes(obstore.get(outside, path).bytes()) for path in kept] == [b"edited"]
+
+    listed = await family.run("quarantine", "list", "family")
+    assert drifted in listed.out
+    assert listed.code == 0
+    restored = await family.run("quarantine", "restore", "family", drifted)
+    assert restored.code == 0, restored.said
+    assert sorted(family.objects().values()) == sorted([*before.values(), b"edited"])
+
+
+async def test_photos_move_with_the_layout(family: Family):
+    await family.synced()
+    before = family.objects()
+    family.write(family.destination(), text='layout = "{taken:%Y}/{id8}-{filename}"')
+    family.sandbox.requests.clear()
+    await family.synced()
+    after = family.objects()
+    assert sorted(after.values()) == sorted(before.values())
+    assert not set(after) & set(before)
+    assert family.originals() == 0
+
+
+async def test_check_verify_and_status_know_a_bucket(family: Family):
+    await family.synced()
+    for command in (["check"], ["verify"], ["status"]):
+        ended = await family.run(*command, "family")
+        assert ended.code == 0, ended.said
+    assert URL in (await family.run("status", "family")).out
+    outside = family.store.store("photos")
+    path = min(family.objects())
+    obstore.put(outside, path, bytes(len(family.objects()[path])))
+    assert (await family.run("verify", "family", "--all")).code != 0
+
+
+async def test_refused_keys_are_said_in_words(family: Family):
+    ended = await family.run("sync", "family", PLANTED_SECRET_KEY="wrong-secret-key")
+    assert ended.code == 4, ended.said
+    assert "the store refuses the keys" in ended.said
+    assert "Traceback" not in ended.said
+    assert "wrong-secret-key" not in ended.said
+
+
+async def test_a_bucket_that_is_not_there_is_said_in_words(family: Family):
+    family.write(family.destination(url="s3://nobodys/photos"))
+    ended = await family.run("sync", "family")
+    assert ended.code == 4, ended.said
+    assert "no such bucket" in ended.said
+
+
+async def test_a_dead_store_holds_up_no_other_destination(family: Family):
+    folder = family.home / "photos"
+    plain = f'[[mirrors.all.destinations]]\npath = "{folder}"\nmin_free = 0\n'
+    family.write(family.destination(), plain)
+    family.store.process.kill()
+    family.store.process.wait()
+    ended = await family.run("sync", "family")
+    assert ended.code == 4, ended.said
+    assert len(tree(folder)) == family.originals() > 20
+
+
+async def test_keys_come_from_the_usual_environment_too(family: Family):
+    given = family.destination()
+    lines = [line for line in given.splitlines(keepends=True) if "_key =" not in line]
+    family.write("".join(line for line in lines if not line.startswith(("endpoint", "region"))))
+    ended = await family.run(
+        *("sync", "family"),
+        AWS_ACCESS_KEY_ID=ACCESS_KEY,
+        AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+        AWS_ENDPOINT_URL=family.store.endpoint,
+        AWS_REGION="us-east-1",
+    )
+    assert ended.code == 0, ended.said
+    assert len(family.objects()) > 20
+
+
+async def test_a_prefix_inside_another_destination_is_refused(family: Family):
+    await family.synced()
+    family.write(family.destination(url=f"{URL}/inside"))
+    ended = await family.run("sync", "family", "--rebind")
+    assert ended.code == 4, ended.said
+    assert "inside another destination" in ended.said
+
+
+@pytest.mark.parametrize("words", [["sync"], ["status"]])
+async def test_without_the_extra_it_says_what_to_install(family: Family, words: list[str]):
+    hidden = family.home / "hidden" / "obstore"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text('raise ImportError("no obstore here")')
+    path = f"{hidden.parent}{os.pathsep}{Path(__file__).parents[2]}"
+    ended = await family.run(*words, "family", PYTHONPATH=path)
+    assert ended.code == 4, ended.said
+    assert "immich-mirror[s3]" in ended.said
+    assert "Traceback" not in ended.said
+
+
+async def test_a_killed_run_is_finished_by_the_next(store: Served, tmp_path: Path):
+    library = photos(200)
+    async with Sandbox(library) as sandbox:
+        family = made(sandbox, store, tmp_path)
+        for uploads in (1, 20, 90, 150):
+            await family.killed_after(uploads)
+        await family.synced()
+        folder = tmp_path / "photos"
+        family.write(
+            family.destination(),
+            f'[[mirrors.all.destinations]]\npath = "{folder}"\nmin_free = 0\n',
+        )
+        await family.synced()
+    assert family.objects() == tree(folder)
+    assert len(tree(folder)) == 200
+    assert list((family.beside / ".mirror/partial").iterdir()) == []
+
+
+async def test_another_machines_run_is_not_disturbed(family: Family):
+    await family.synced()
+    holder = json.dumps({"pid": 1, "host": "elsewhere", "boot": "x", "since": "today"}).encode()
+    outside = family.store.store("photos")
+    obstore.put(outside, ".mirror/locks/theirs", holder)
+    ended = await family.run("sync", "family")
+    assert ended.code == 7, ended.said
+    assert "process 1 on elsewhere, since today" in ended.said
+    assert (await family.run("plan", "family")).code == 7
+
+    # By the server's clock, which rclone lets be set like this, it is over.
+    obstore.put(outside, ".mirror/locks/theirs", holder, attributes={"mtime": "1500000000"})
+    await family.synced()
+    assert not [path for path in family.own() if path.startswith(".mirror/locks/")]
+
+
+async def test_two_machines_take_turns(family: Family):
+    await family.synced()
+    other = Family(family.sandbox, family.store, family.home.with_name("other"))
+    other.home.mkdir()
+    other.write(family.destination(), text='layout = "{taken:%Y}/{filename}"')
+    await other.synced()
+    family.write(family.destination(), text='layout = "{taken:%Y}/{filename}"')
+    family.sandbox.requests.clear()
+    ended = await family.synced()
+    (counts,) = (line["counts"] for line in ended.events("run.end"))
+    assert set(counts) == {"unchanged"}
+    assert family.originals() == 0
+
+
+async def test_a_large_original_comes_in_parts(store: Served, tmp_path: Path):
+    size_bytes = (20 << 20) + 12_345
+    async with Sandbox(photos(1, size_bytes=size_bytes)) as sandbox:
+        family = made(sandbox, store, tmp_path)
+        await family.synced()
+    ((path, data),) = family.objects().items()
+    assert len(data) == size_bytes
+    told = store.rclone(
+        "lsjson", "-M", "--hash", "-R", "--files-only", f"store:{BUCKET}/photos/2020"
+    )
+    (listed,) = json.loads(told.stdout)
+    assert listed["Metadata"]["sha1"] == sha1(data).hexdigest()
+    assert listed["Hashes"]["md5"] == md5(data).hexdigest()
+    assert path.startswith("2020/")

@@ -1,0 +1,123 @@
+"""Real stores, started for a test on loopback."""
+
+import http.client
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from obstore.store import S3Store
+
+from mirror.destinations.store import Account
+
+BUCKET = "bucket"
+ACCESS_KEY = "accesskey1"
+SECRET_KEY = "planted-secret-key-0"
+_PATIENCE_S = 30.0
+
+
+def rclone() -> str:
+    """The program; a test that has none is skipped by name."""
+    beside = Path(sys.executable).with_name("rclone")
+    found = str(beside) if beside.exists() else shutil.which("rclone")
+    if found is None:
+        pytest.skip("rclone is not installed")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One S3 server with one bucket, whose objects are files in a folder."""
+
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def account(self, prefix: str, **changed: str) -> Account:
+        given = {
+            "bucket": BUCKET,
+            "prefix": prefix,
+            "endpoint": self.endpoint,
+            "region": "us-east-1",
+            "access_key": ACCESS_KEY,
+            "secret_key": SECRET_KEY,
+        }
+        return Account(**given | changed)
+
+    def store(self, prefix: str = "") -> S3Store:
+        """What another program would have."""
+        return S3Store(
+            BUCKET,
+            prefix=prefix or None,
+            endpoint=self.endpoint,
+            region="us-east-1",
+            access_key_id=ACCESS_KEY,
+            secret_access_key=SECRET_KEY,
+            client_options={"allow_http": True},
+        )
+
+    def rclone(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """rclone itself, for which `store:bucket` is the bucket."""
+        told = {
+            "RCLONE_CONFIG": os.devnull,
+            "RCLONE_CONFIG_STORE_TYPE": "s3",
+            "RCLONE_CONFIG_STORE_PROVIDER": "Rclone",
+            "RCLONE_CONFIG_STORE_ENDPOINT": self.endpoint,
+            "RCLONE_CONFIG_STORE_ACCESS_KEY_ID": ACCESS_KEY,
+            "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": SECRET_KEY,
+        }
+        command = [rclone(), *arguments]
+        return subprocess.run(
+            command, env={**os.environ, **told}, capture_output=True, text=True, check=False
+        )
+
+
+@contextmanager
+def served(root: Path) -> Iterator[Served]:
+    """`rclone serve s3` over a folder below `root`."""
+    folder = root / "served"
+    (folder / BUCKET).mkdir(parents=True)
+    port_file = root / "log"
+    command = [
+        *(rclone(), "serve", "s3", "--config", os.devnull, "--addr", "127.0.0.1:0"),
+        *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--vfs-write-back", "0s", str(folder)),
+    ]
+    with port_file.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield Served(_port(process, port_file), folder, process)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+    """The port that it chose, once it answers there."""
+    until_s = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < until_s and process.poll() is None:
+        told = log.read_text().partition("http://127.0.0.1:")[2].partition("/")[0]
+        if told.isdigit() and _answers(int(told)):
+            return int(told)
+        time.sleep(0.02)
+    raise AssertionError(f"rclone does not serve: {log.read_text()}")
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status > 0
+    except OSError:
+        return False
+    finally:
+        connection.close()
