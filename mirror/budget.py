@@ -123,7 +123,11 @@ class Budget:
 
     def grant(self) -> None:
         """Give away what is free."""
-        while turn := min(filter(self._may_have_one, self._waiting), key=self._rank, default=None):
+        while self._held.total() < self._limit:
+            may = filter(self._may_have_one, self._waiting)
+            turn = min(may, key=self._rank, default=None)
+            if turn is None:
+                return
             self._waiting.remove(turn)
             if not self._held.total():
                 self._begun_s, self._finished = self.clock_s(), 0  # a pause says nothing of pace
@@ -133,7 +137,7 @@ class Budget:
 
     def _may_have_one(self, turn: _Turn) -> bool:
         lane, total = turn.lane, self._held.total()
-        if turn.granted.done() or lane.held >= lane.most or total >= self._limit:
+        if turn.granted.done() or lane.held >= lane.most:
             return False
         kept = sum(
             count > 0 and server != lane.server and not self._held[server]
