@@ -8,8 +8,15 @@ from tests.benchmarks.tree import forget, mirror, write_profile, write_tree
 
 
 def adopting(bench: Bench) -> Iterator[Row]:
-    """A tree of 5000 files of 100 kB."""
-    files, size_bytes = bench.files(5000), 100_000
+    """Small files, of which the start is a large part, and files as large as photos are."""
+    for full, size_bytes in ((5000, 100_000), (1500, 2_000_000)):
+        files = bench.files(full)
+        runs = _measured(bench, files, size_bytes)
+        what = f"adopting {files} files of {size_bytes // 1000} kB / find, xargs sha1sum"
+        yield row(what, runs["ours"], runs["peer"], 1.2)
+
+
+def _measured(bench: Bench, files: int, size_bytes: int) -> dict[str, list[Run]]:
     with bench.folder() as root, served(root, files, size_bytes, originals=False) as source:
         write_profile(source, root)
         write_tree(root / "photos", files, size_bytes)
@@ -22,6 +29,4 @@ def adopting(bench: Bench) -> Iterator[Row]:
         def peer() -> Run:
             return measured(["sh", "-ec", script], root)
 
-        runs = in_turn({"ours": ours, "peer": peer}, bench.repeats)
-    what = f"adopting {files} files of 100 kB / find | xargs sha1sum"
-    yield row(what, runs["ours"], runs["peer"], 1.2)
+        return in_turn({"ours": ours, "peer": peer}, bench.repeats)
