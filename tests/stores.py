@@ -1,8 +1,9 @@
 """Real stores, started for a test on loopback."""
 
-import http.client
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -87,37 +88,49 @@ def served(root: Path) -> Iterator[Served]:
     """`rclone serve s3` over a folder below `root`."""
     folder = root / "served"
     (folder / BUCKET).mkdir(parents=True)
-    port_file = root / "log"
+    with serving(str(folder), folder) as store:
+        yield store
+
+
+@contextmanager
+def again(dead: Served) -> Iterator[Served]:
+    """The same store on the same port."""
+    dead.process.wait()
+    with serving(str(dead.folder), dead.folder, port=dead.port) as store:
+        yield store
+
+
+@contextmanager
+def serving(remote: str, folder: Path, *, port: int = 0) -> Iterator[Served]:
+    """`rclone serve s3` over any remote, whose files are in the folder."""
+    log = folder.with_suffix(".log")
     command = [
-        *(rclone(), "serve", "s3", "--config", os.devnull, "--addr", "127.0.0.1:0"),
-        *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--vfs-write-back", "0s", str(folder)),
+        *(rclone(), "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}"),
+        *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--vfs-write-back", "0s", remote),
     ]
-    with port_file.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
-        yield Served(_port(process, port_file), folder, process)
+        yield Served(listening(process, log, "http://127.0.0.1:"), folder, process)
     finally:
         process.terminate()
         process.wait()
 
 
-def _port(process: subprocess.Popen[bytes], log: Path) -> int:
-    """The port that it chose, once it answers there."""
+def listening(process: subprocess.Popen[bytes], log: Path, before: str) -> int:
+    """The port that a server chose, as its log tells it behind these words, once it answers."""
     until_s = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until_s and process.poll() is None:
-        told = log.read_text().partition("http://127.0.0.1:")[2].partition("/")[0]
-        if told.isdigit() and _answers(int(told)):
-            return int(told)
+        told = re.search(rf"{re.escape(before)}(\d+)\b", log.read_text())
+        if told and _answers(int(told[1])):
+            return int(told[1])
         time.sleep(0.02)
-    raise AssertionError(f"rclone does not serve: {log.read_text()}")
+    raise AssertionError(f"it does not serve: {log.read_text()}")
 
 
 def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
     try:
-        connection.request("GET", "/")
-        return connection.getresponse().status > 0
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
         return False
-    finally:
-        connection.close()
+    return True

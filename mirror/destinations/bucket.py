@@ -136,8 +136,11 @@ class Bucket:
                     hint="choose a prefix beside it",
                 )
             found.append((told.path.encode(), told))
-        found.sort(key=lambda item: item[0])  # most stores list in this order, but not all of them
-        return found
+        # An empty object called like a folder is what a store's own console makes one of.
+        folders = {path[:at] for path, _ in found for at, byte in enumerate(path) if byte == _SLASH}
+        files = [(path, told) for path, told in found if told.size_bytes or path not in folders]
+        files.sort(key=lambda item: item[0])  # most stores list in this order, but not all of them
+        return files
 
     def _known(self, batch: list[tuple[bytes, Told]]) -> list[Known]:
         remembered = self._remembered.of(path for path, _ in batch)

@@ -20,7 +20,7 @@ import pytest
 from mirror.sandbox import Sandbox, sample_library
 from tests.integration.command import Ended, mirror
 from tests.integration.mirroring import photos
-from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, Served, served
+from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, Served, again, served
 
 URL = f"s3://{BUCKET}/photos"
 
@@ -261,10 +261,45 @@ async def test_check_verify_and_status_know_a_bucket(family: Family):
         ended = await family.run(*command, "family")
         assert ended.code == 0, ended.said
     assert URL in (await family.run("status", "family")).out
+    assert "free" not in (await family.run("status", "family")).out, "that of this machine"
+
+
+async def test_an_object_that_rotted_is_found_and_brought_back(family: Family):
+    await family.synced()
+    before = family.objects()
+    path = min(before)
     outside = family.store.store("photos")
-    path = min(family.objects())
-    obstore.put(outside, path, bytes(len(family.objects()[path])))
-    assert (await family.run("verify", "family", "--all")).code != 0
+    mtime = str(obstore.get(outside, path).attributes["mtime"])
+    obstore.put(outside, path, bytes(len(before[path])), attributes={"mtime": mtime})
+    ended = await family.run("verify", "family")
+    assert ended.code == 6, ended.said
+    assert path in ended.out
+    repaired = await family.run("verify", "family", "--repair")
+    assert repaired.code == 0, repaired.said
+    assert family.objects() == before
+
+
+async def test_a_store_that_dies_in_the_middle_is_caught_up_by_the_next_run(
+    store: Served, tmp_path: Path
+):
+    async with Sandbox(photos(100)) as sandbox:
+        family = made(sandbox, store, tmp_path)
+        folder = tmp_path / "photos"
+        plain = f'[[mirrors.all.destinations]]\npath = "{folder}"\nmin_free = 0\n'
+        family.write(family.destination(), plain)
+        running = asyncio.create_task(family.run("sync", "family"))
+        while len(list((store.folder / BUCKET).rglob("*.jpg"))) < 10:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        store.process.kill()
+        ended = await running
+        assert ended.code == 4, ended.said
+        assert "Traceback" not in ended.said
+        assert len(tree(folder)) == 100
+        with again(store) as restarted:
+            back = Family(sandbox, restarted, family.home)
+            await back.synced()
+            assert back.objects() == tree(folder)
+        assert family.originals() == 100
 
 
 async def test_refused_keys_are_said_in_words(family: Family):

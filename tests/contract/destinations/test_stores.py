@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import obstore
 import pytest
 
+from mirror.core.model import EntryKind
 from mirror.destinations import MARKER, PARTIAL, STATE, partial
 from mirror.destinations.bucket import Bucket
-from mirror.destinations.store import PART_BYTES, Store
+from mirror.destinations.store import PART_BYTES, Store, Told
 from tests.contract.destinations.places import BucketHands
 from tests.stores import Served, served
 
@@ -170,6 +172,24 @@ def test_a_listing_is_asked_for_more_only_once(store: Served, tmp_path: Path):
     with made(Counting, store, tmp_path) as bucket:
         list(bucket.scan())
     assert looks == ["2020/7.jpg"]
+
+
+def test_an_object_that_stands_for_a_folder_is_none(store: Served, tmp_path: Path):
+    class Console(Store):
+        def listed(self, folder: str = "") -> Iterator[Told]:
+            yield Told("2020", 0, "etag", datetime.now(UTC))
+            yield from super().listed(folder)
+
+    hands = BucketHands(store, tmp_path.name)
+    hands.put("2020-a.jpg", b"data", 10**18)
+    hands.put("2020/a.jpg", b"data", 10**18)
+    with made(Console, store, tmp_path) as bucket:
+        found = [(path, kind) for path, kind, *_ in bucket.scan()]
+    assert found == [
+        (b"2020-a.jpg", EntryKind.FILE),
+        (b"2020/", EntryKind.FOLDER),
+        (b"2020/a.jpg", EntryKind.FILE),
+    ]
 
 
 def test_a_cache_that_cannot_be_read_is_begun_anew(store: Served, tmp_path: Path):
