@@ -121,7 +121,7 @@ class Original:
         Raises:
             TransientError: the connection broke.
         """
-        batch = bytearray()
+        parts, held_bytes = list[bytes](), 0
         broken: BaseException | None = None
         while broken is None:
             try:
@@ -131,16 +131,17 @@ class Original:
                 break
             if not part:
                 break
-            batch += part
+            parts.append(part)
+            held_bytes += len(part)
             if self.on_bytes is not None:
                 self.on_bytes()
             if self._pace is not None:
                 await self._pace(len(part))
-            if len(batch) >= size_bytes:
-                yield bytes(batch)
-                batch.clear()
-        if batch:
-            yield bytes(batch)
+            if held_bytes >= size_bytes:
+                yield b"".join(parts)
+                parts, held_bytes = [], 0
+        if parts:
+            yield b"".join(parts)
         if broken is not None:
             raise refusal.of_connection(broken, self._response.url) from broken
 
