@@ -97,7 +97,9 @@ def _index_only(actions: Iterable[Action], work: Work) -> None:
 def _remember(action: Action, work: Work) -> None:
     row, asset = action.row, action.asset
     if action.kind is Kind.ADOPT and asset is not None:
-        work.index.finish([_adopted(action, asset, work.heads.get(asset.id), work.now)])
+        # What a store says of a file's bytes, nobody has read.
+        verified_at = None if work.folder.tells_sha1 else work.now
+        work.index.finish([_adopted(action, asset, work.heads.get(asset.id), verified_at)])
     elif row is None:
         raise ValueError(f"no row: {action}")
     elif action.kind is Kind.REBIND:
@@ -109,7 +111,7 @@ def _remember(action: Action, work: Work) -> None:
         work.index.forget([row.asset_id])
 
 
-def _adopted(action: Action, asset: Asset, head: Head | None, now: datetime) -> Row:
+def _adopted(action: Action, asset: Asset, head: Head | None, verified_at: datetime | None) -> Row:
     entry = action.entry
     if entry is None and action.row is not None:
         return replace(
@@ -135,7 +137,7 @@ def _adopted(action: Action, asset: Asset, head: Head | None, now: datetime) -> 
         file_modified_at=asset.file_modified_at,
         uploaded_at=asset.uploaded_at,
         still_id=action.still_id,
-        verified_at=None if action.reason is Reason.UNPROVED else now,
+        verified_at=None if action.reason is Reason.UNPROVED else verified_at,
     )
 
 

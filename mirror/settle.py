@@ -167,9 +167,8 @@ def settle(folder: OpenDestination, index: Index, *, now: datetime, dry: bool = 
         _record(done, waiting, folder, index, dry=dry)
     if not dry:
         _clear_parking(settler, index)
-    for item in list(index.quarantined()):
-        if folder.entry(item.path) is None:
-            index.drop_quarantined(item.path)
+    for path in folder.gone([item.path for item in index.quarantined()]):
+        index.drop_quarantined(path)
 
 
 def _clear_parking(settler: _Settler, index: Index) -> None:

@@ -139,6 +139,10 @@ class OpenDestination(Protocol):
             InterruptedRunError: the run is to stop.
         """
 
+    @property
+    def tells_sha1(self) -> bool:
+        """Whether it ever does that."""
+
     def told_sha1(self, path: str) -> bytes | None:
         """The SHA-1 that was kept beside a file's bytes when they came; None: nobody did.
 
@@ -179,6 +183,13 @@ class OpenDestination(Protocol):
 
     def work_files(self, area: str) -> list[str]:
         """The names in one of our own folders, sorted; none when there is no such folder."""
+
+    def gone(self, paths: Iterable[str]) -> list[str]:
+        """Those of our own files that are not there.
+
+        Raises:
+            UnwritableError: nobody can tell.
+        """
 
     def drop(self, path: str) -> None:
         """Remove one of our own files, if it is there."""

@@ -60,6 +60,7 @@ _AT_ONCE: Final = 8  # files on their way into the bucket
 _LARGE_AT_ONCE: Final = 2  # of them such as come in parts, of which several are held in memory
 _LOOKS_AT_ONCE: Final = 16
 _LOOKS: Final = 1000
+_FEW: Final = 8
 _PIECE_BYTES: Final = 1 << 20
 _MOST_COPIED_BYTES: Final = 5 << 30  # in one request; S3's own limit
 _MOST_NS: Final = 2**63 - 1
@@ -197,6 +198,8 @@ class Bucket:
             digest.update(piece)
         return digest.digest()
 
+    tells_sha1 = True
+
     def told_sha1(self, path: str) -> bytes | None:
         """What was written beside an object's bytes when they were."""
         if self._local(path) is not None:
@@ -327,6 +330,17 @@ class Bucket:
                 self._upload(file, path, {})
         except OSError as error:
             raise unwritable(self.where(path), error) from error
+
+    def gone(self, paths: Iterable[str]) -> list[str]:
+        """Those of our own objects that are not there: a listing tells of a thousand at once."""
+        wanted = list(paths)
+        if len(wanted) <= _FEW:
+            return [path for path in wanted if self.entry(path) is None]
+        try:
+            lying = {told.path for told in self._store.listed(STATE)}
+        except OSError as error:
+            raise unwritable(self.where(STATE), error) from error
+        return [path for path in wanted if path not in lying]
 
     # -- putting in place --------------------------------------------------------------------------
 

@@ -213,6 +213,8 @@ class Folder:
             digest.update(piece)
         return digest.digest()
 
+    tells_sha1 = False
+
     def told_sha1(self, path: str) -> None:
         """A file system keeps none."""
 
@@ -309,6 +311,10 @@ class Folder:
                 return sorted(os.listdir(parent))
         except FileNotFoundError:
             return []
+
+    def gone(self, paths: Iterable[str]) -> list[str]:
+        """Those of our own files that are not there."""
+        return [path for path in paths if self.entry(path) is None]
 
     # -- putting in place --------------------------------------------------------------------------
 

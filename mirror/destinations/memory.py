@@ -169,6 +169,8 @@ class MemoryDestination:
         with self.step("hash") as volume:
             return hashlib.sha1(volume.file(_checked(path)).data, usedforsecurity=False).digest()
 
+    tells_sha1 = False
+
     def told_sha1(self, path: str) -> None:
         """A volume keeps none."""
 
@@ -260,6 +262,10 @@ class MemoryDestination:
                 volume.sync_file(path)
         except OSError as error:
             raise unwritable(self.where(path), error) from error
+
+    def gone(self, paths: Iterable[str]) -> list[str]:
+        """Those of our own files that are not there."""
+        return [path for path in paths if self.entry(path) is None]
 
     # -- putting in place --------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class Store:
             raise UnwritableError(
                 f"s3://{account.bucket}: buckets need a part that is not installed",
                 why=str(error),
-                hint="install immich-mirror[s3], or obstore beside it",
+                hint="install the extra: immich-mirror[s3], or obstore beside it",
             ) from error
         self._obstore = obstore
         self._refusals = BaseError, ValueError, OSError

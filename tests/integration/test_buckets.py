@@ -18,6 +18,7 @@ import obstore
 import pytest
 
 from mirror.sandbox import Sandbox, sample_library
+from tests.contract.destinations.places import mounted
 from tests.integration.command import Ended, mirror
 from tests.integration.mirroring import photos
 from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, Served, again, served
@@ -218,6 +219,8 @@ async def test_an_index_lost_at_both_ends_is_rebuilt_from_the_listing(family: Fa
     ended = await family.synced()
     (counts,) = (line["counts"] for line in ended.events("run.end"))
     assert set(counts) == {"adopted"}
+    assert "verified: 0 %" in (await family.run("status", "family")).out, "nobody has read them"
+    assert (await family.run("verify", "family")).code == 0
     assert family.originals() == 0
     assert family.objects() == before
     assert ".mirror/index.sqlite3" in family.own()
@@ -379,6 +382,25 @@ async def test_a_killed_run_is_finished_by_the_next(store: Served, tmp_path: Pat
     assert family.objects() == tree(folder)
     assert len(tree(folder)) == 200
     assert list((family.beside / ".mirror/partial").iterdir()) == []
+
+
+async def test_a_full_store_is_told_and_the_next_run_finishes(tmp_path: Path):
+    with mounted("ext4", tmp_path) as disk, served(disk / "store") as store:
+        full = disk / "full"
+        async with Sandbox(photos(40, size_bytes=100_000)) as sandbox:
+            family = made(sandbox, store, tmp_path)
+            assert (await family.run("sync", "family", "--max-transfer", "1")).code == 8
+            free_bytes = shutil.disk_usage(disk).free
+            full.write_bytes(bytes(free_bytes - 2_000_000))
+            ended = await family.run("sync", "family")
+            assert ended.code == 4, ended.said
+            assert "Traceback" not in ended.said
+            arrived = family.objects()
+            assert all(len(data) == 100_000 for data in arrived.values())
+            assert len(arrived) < 40
+            full.unlink()
+            await family.synced()
+            assert len(family.objects()) == 40
 
 
 async def test_another_machines_run_is_not_disturbed(family: Family):

@@ -437,6 +437,15 @@ def test_only_work_files_can_be_dropped(place: Place):
     assert place.hands.paths() == {"photo.jpg"}
 
 
+@pytest.mark.parametrize("count", [3, 20])
+def test_our_own_files_that_are_gone_are_told(place: Place, count: int):
+    paths = [f"{STATE}/quarantine/run/2020/{number}.jpg" for number in range(count)]
+    for path in paths[1:]:
+        place.hands.put(path)
+    assert place.there.gone(paths) == paths[:1]
+    assert place.there.gone([]) == []
+
+
 def test_one_of_our_own_files_is_replaced_whole(place: Place):
     assert place.there.read_state("x.json") is None
     place.there.write_state("x.json", [b"old and long"])
