@@ -26,6 +26,8 @@ LAST: Final = datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
 
 PAGE_SIZE: Final = 1000  # the most that Immich gives
 _MOST_SOUGHT: Final = 1000  # one request each
+# So often a request has to get its turn until it is sent; who looks at a page gives none.
+_STEPS_TO_SEND: Final = 3
 _ZONE: Final = timedelta(hours=26)  # no wall clock is further from UTC
 
 
@@ -83,6 +85,8 @@ class Walk:
                 # The server finds the next page while the caller looks at this one.
                 cursor = reached
                 asking = asyncio.ensure_future(self._ask(taken=Window(cursor, last)))
+                for _ in range(_STEPS_TO_SEND):
+                    await asyncio.sleep(0)
                 yield rows
         finally:
             asking.cancel()

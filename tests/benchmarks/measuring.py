@@ -143,7 +143,9 @@ def told(runs: list[Run]) -> str:
     return text + (f" (server {server_s:.2f} s)" if server_s else "")
 
 
-def row(what: str, ours: list[Run], peer: list[Run], goal: float, *, of: str = "wall_s") -> Row:
+def row(
+    what: str, ours: list[Run], peer: list[Run], goal: float | None, *, of: str = "wall_s"
+) -> Row:
     """Ours against the peer's, by the medians of one number."""
     ratio = median(ours, of) / median(peer, of)
     return Row(
