@@ -89,11 +89,11 @@ class Family:
         paths = [meta["path"] for batch in obstore.list(store) for meta in batch]
         return {path for path in paths if path.startswith(".mirror/")}
 
-    async def killed_after(self, uploads: int) -> None:
-        """A run that dies when so many photos lie in the bucket."""
+    async def killed_after(self, count: int, pattern: str = "*.jpg", *options: str) -> None:
+        """A run that dies when so many photos, called like this, lie in the bucket."""
         keys = {"PLANTED_ACCESS_KEY": ACCESS_KEY, "PLANTED_SECRET_KEY": SECRET_KEY}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mirror", "sync", "family"),
+            *(sys.executable, "-m", "mirror", "sync", "family", *options),
             stdout=DEVNULL,
             stderr=DEVNULL,
             cwd=self.home,
@@ -106,7 +106,7 @@ class Family:
         )
         lying = self.store.folder / BUCKET / "photos"
         while process.returncode is None:
-            if sum(path.suffix == ".jpg" for path in lying.rglob("*")) >= uploads:
+            if len(list(lying.rglob(pattern))) >= count:
                 process.kill()
                 break
             await asyncio.sleep(0.001)
@@ -382,6 +382,45 @@ async def test_a_killed_run_is_finished_by_the_next(store: Served, tmp_path: Pat
     assert family.objects() == tree(folder)
     assert len(tree(folder)) == 200
     assert list((family.beside / ".mirror/partial").iterdir()) == []
+
+
+async def test_moves_that_were_cut_in_the_middle_leave_one_of_each(store: Served, tmp_path: Path):
+    async with Sandbox(photos(60)) as sandbox:
+        family = made(sandbox, store, tmp_path)
+        await family.synced()
+        before = family.objects()
+        family.write(family.destination(), text='layout = "{taken:%Y}/new-{filename}"')
+        for count in (1, 15, 40):
+            await family.killed_after(count, "new-*.jpg")
+            lying = family.objects()
+            assert set(before.values()) <= set(lying.values())
+        family.sandbox.requests.clear()
+        await family.synced()
+        after = family.objects()
+    assert family.originals() == 0
+    assert sorted(after.values()) == sorted(before.values())
+    assert all(path.startswith("2020/new-") for path in after)
+    own = [path for path in family.own() if "/moving/" in path or "/quarantine/" in path]
+    assert own == []
+
+
+async def test_replacements_that_were_cut_in_the_middle_keep_both(store: Served, tmp_path: Path):
+    async with Sandbox(photos(60)) as sandbox:
+        family = made(sandbox, store, tmp_path)
+        await family.synced()
+        before = family.objects()
+        outside = store.store("photos")
+        allowed = ("--allow-removed", "60", "--allow-lost", "60")
+        for number, path in enumerate(sorted(before)):
+            obstore.put(outside, path, f"edited {number}".encode())
+        for count in (1, 15, 40):
+            await family.killed_after(count, ".mirror/quarantine/**/*.jpg", *allowed)
+        await family.synced(*allowed)
+        assert family.objects() == before
+        kept = [path for path in family.own() if path.startswith(".mirror/quarantine/")]
+        # Killed between a copy and its delete, one may be there twice.
+        held = {bytes(obstore.get(outside, path).bytes()) for path in kept}
+        assert held == {f"edited {number}".encode() for number in range(60)}
 
 
 async def test_a_full_store_is_told_and_the_next_run_finishes(tmp_path: Path):
