@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,16 +108,25 @@ def serving(remote: str, folder: Path, *, port: int = 0) -> Iterator[Served]:
         *(rclone(), "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}"),
         *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--vfs-write-back", "0s", remote),
     ]
+    with started(command, log, "http://127.0.0.1:") as (chosen, process):
+        yield Served(chosen, folder, process)
+
+
+@contextmanager
+def started(
+    command: Sequence[str], log: Path, before: str
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A server, and the port that its log tells behind these words."""
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
-        yield Served(listening(process, log, "http://127.0.0.1:"), folder, process)
+        yield _listening(process, log, before), process
     finally:
         process.terminate()
         process.wait()
 
 
-def listening(process: subprocess.Popen[bytes], log: Path, before: str) -> int:
+def _listening(process: subprocess.Popen[bytes], log: Path, before: str) -> int:
     """The port that a server chose, as its log tells it behind these words, once it answers."""
     until_s = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until_s and process.poll() is None:
