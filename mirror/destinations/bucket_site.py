@@ -50,8 +50,8 @@ class BucketSite:
         marker = f"{STATE}/{MARKER}"
         try:
             Store(self._account(above)).head(marker)
-        except FileNotFoundError:
-            return
+        except (FileNotFoundError, PermissionError):
+            return  # keys are often good for one prefix alone
         except OSError as error:
             raise unwritable(self.name, error) from error
         url = f"{_SCHEME}{self._bucket}/{above}".rstrip("/")

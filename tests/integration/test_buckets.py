@@ -472,6 +472,23 @@ async def test_two_machines_take_turns(family: Family):
     assert family.originals() == 0
 
 
+async def test_two_machines_at_once_are_never_in_a_whole_bucket_together(family: Family):
+    other = Family(family.sandbox, family.store, family.home.with_name("other"))
+    other.home.mkdir()
+    url = f"s3://{BUCKET}"
+    for year in range(3):
+        for one in (family, other):
+            text = f'layout = "{year}/{{id8}}-{{filename}}"'
+            one.write(one.destination(url=url), text=text)
+        ended = await asyncio.gather(*(one.run("sync", "family") for one in (family, other)))
+        assert {one.code for one in ended} <= {0, 7}, [one.said for one in ended]
+    assert (await family.run("sync", "family")).code == 0
+    found = family.objects("")
+    assert len(found) > 20
+    assert all(path.startswith("2/") for path in found)
+    assert family.originals() == len(found)
+
+
 async def test_a_large_original_comes_in_parts(store: Served, tmp_path: Path):
     size_bytes = (20 << 20) + 12_345
     async with Sandbox(photos(1, size_bytes=size_bytes)) as sandbox:
