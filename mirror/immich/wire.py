@@ -3,6 +3,7 @@
 Immich 2.0 to 3.2, `AssetResponseDto` of POST /search/metadata and GET /assets/{id}.
 """
 
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
@@ -47,7 +48,7 @@ def parse_asset(raw: Row) -> Asset:
     try:
         return Asset(
             id=_id(raw["id"]),
-            owner_id=_id(raw["ownerId"]),
+            owner_id=sys.intern(_id(raw["ownerId"])),  # one text for all that are theirs
             type=_TYPES.get(raw["type"], AssetType.OTHER),
             visibility=_VISIBILITIES[raw["visibility"]],
             original_file_name=_text(raw["originalFileName"]),
