@@ -28,6 +28,7 @@ from mirror.immich.walk import Walk
 # A row may be committed after rows with a later stamp, and clocks of replicas differ a little.
 _OVERLAP: Final = timedelta(minutes=10)
 _LISTED_EVERY: Final = timedelta(days=7)
+_NOT_FAR: Final = timedelta(days=1)  # a question from so much earlier costs no page more
 _ZONE: Final = timedelta(hours=26)  # no wall clock is further from UTC
 _SHORT: Final = timedelta(days=60)  # a listing of less than this needs no memory
 _MOST_MONTHS: Final = 60  # more of them are sooner listed in full
@@ -54,7 +55,8 @@ class Catalogue:
     _memory: Memory | None = None
     _is_lost: bool = False
     _looked: dict[Visibility, bool] = field(default_factory=dict)
-    _changed: dict[Visibility, dict[str, Asset]] = field(default_factory=dict)
+    _changed: dict[str, Asset] = field(default_factory=dict)  # of every visibility
+    _changed_since: datetime | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def close(self) -> None:
@@ -126,27 +128,47 @@ class Catalogue:
 
     # -- what was changed --------------------------------------------------------------------------
 
-    async def changed(
-        self, client: Client, memory: Memory, visibility: Visibility, at: datetime
-    ) -> dict[str, Asset]:
-        """Own assets of a visibility that were changed since its last look, by id.
+    def cursor(self, memory: Memory, visibility: Visibility, at: datetime) -> datetime:
+        """From when on the look after one `at` that time asks for changes, never by our clock.
 
-        Those in the trash too. It was looked at less than seven days before `at`.
+        What was changed last comes again then, unless it left or the server went back in time. The
+        timeline speaks for the others where it was looked at too: what changed last among them
+        may be years ago, and one question is asked for all.
         """
-        if visibility in self._changed:
-            return self._changed[visibility]
-        if client.version < _EVERYTHING_SINCE:
-            looked = memory.looked(visibility)
-            return await self._ask_changed(client, visibility, looked.cursor if looked else at)
-        looks = [looked for each in Visibility if (looked := memory.looked(each)) is not None]
-        # What was not looked at for long is listed in full, and asks for no changes.
-        recent = [looked.cursor for looked in looks if looked.looked_at > at - _LISTED_EVERY]
-        found = await self._ask_changed(client, None, min(recent, default=at))
+        seen = {visibility} | ({Visibility.TIMELINE} if self._has_timeline else set())
+        newest = [stamp for each in seen if (stamp := memory.newest(each)) is not None]
+        return min([at, *([max(newest)] if newest else [])]) - _OVERLAP
+
+    @property
+    def _has_timeline(self) -> bool:
+        return self._looked.get(Visibility.TIMELINE, False)
+
+    async def changed(
+        self, client: Client, memory: Memory, visibility: Visibility
+    ) -> dict[str, Asset]:
+        """Own assets that were changed since the last look at a visibility, by id.
+
+        Those in the trash too, and perhaps those of other visibilities.
+        """
+        looked = memory.looked(visibility)
+        if looked is None:
+            return {}
+        if self._changed_since is not None and self._changed_since <= looked.cursor:
+            return self._changed
+        together = client.version >= _EVERYTHING_SINCE and visibility is Visibility.TIMELINE
+        if not together:
+            return await self._ask_changed(client, visibility, looked.cursor)
+        since = min(self._cursors(memory, looked.cursor - _NOT_FAR))
+        self._changed = await self._ask_changed(client, None, since)
+        self._changed_since = since
+        return self._changed
+
+    def _cursors(self, memory: Memory, earliest: datetime) -> Iterator[datetime]:
+        """Those that one question can serve."""
         for each in Visibility:
-            self._changed[each] = {
-                asset.id: asset for asset in found.values() if asset.visibility is each
-            }
-        return self._changed[visibility]
+            looked = memory.looked(each)
+            if looked is not None and looked.cursor >= earliest:
+                yield looked.cursor
 
     async def _ask_changed(
         self, client: Client, visibility: Visibility | None, cursor: datetime
@@ -213,7 +235,6 @@ class _Look:
     memory: Memory
     visibility: Visibility
     _at: datetime = field(init=False)  # of its first answer, aware UTC
-    _newest: datetime | None = None  # stamp that was seen
 
     async def look(self) -> bool:
         """Whether what is remembered is now what the server has."""
@@ -253,10 +274,9 @@ class _Look:
         if before is None or not self._may_be_trusted(before):
             return None
         try:
-            changed = await self.catalogue.changed(
-                self.client, self.memory, self.visibility, self._at
-            )
+            changed = await self.catalogue.changed(self.client, self.memory, self.visibility)
             if not self._came_back(before.cursor, changed):
+                self.catalogue.relist = True  # perhaps all of it went back in time
                 return None
             months = self._months(changed, counts)
             if len(months) > _MOST_MONTHS:
@@ -265,7 +285,6 @@ class _Look:
                 await self._list_month(month, counts.get(month, 0))
         except _DoesNotAddUp:
             return None
-        self._see(asset.updated_at for asset in changed.values())
         generation = new_generation() if months else before.generation
         return self._as_looked(generation, before.listed_at)
 
@@ -283,9 +302,7 @@ class _Look:
 
         Otherwise it left, or the server went back in time.
         """
-        newest = self.memory.newest(self.visibility)
         due = self.memory.updated_since(self.visibility, cursor)
-        due |= dict([newest]) if newest else {}
         return all(
             asset_id in changed and changed[asset_id].updated_at >= updated_at
             for asset_id, updated_at in due.items()
@@ -302,7 +319,7 @@ class _Look:
         stamps = self.memory.stamps(self.visibility, changed)
         for asset in changed.values():
             stamp, month = stamps.get(asset.id, (None, ""))
-            if asset.is_trashed:
+            if asset.is_trashed or asset.visibility is not self.visibility:
                 months |= {month} - {""}
             elif stamp != asset.updated_at:
                 months |= {month, month_of(asset)} - {""}
@@ -319,7 +336,6 @@ class _Look:
         if len(found) != count:
             raise _DoesNotAddUp(f"{month}: {len(found)} assets, and the server counts {count}")
         self.memory.replace_month(self.visibility, month, found.values())
-        self._see(asset.updated_at for asset in found.values())
 
     # -- in full -----------------------------------------------------------------------------------
 
@@ -327,24 +343,13 @@ class _Look:
         self.memory.forget(self.visibility)
         async for page in self.catalogue.walk(self.client, Query(visibility=self.visibility)):
             self.memory.add(page)
-            self._see(asset.updated_at for asset in page)
         return self._as_looked(new_generation(), self._at)
 
-    # -- the next look -----------------------------------------------------------------------------
-
-    def _see(self, stamps: Iterator[datetime]) -> None:
-        seen = [*stamps, *([self._newest] if self._newest else [])]
-        self._newest = max(seen, default=None)
-
     def _as_looked(self, generation: str, listed_at: datetime) -> Looked:
-        newest = self.memory.newest(self.visibility)
-        self._see(iter([newest[1]] if newest else []))
-        # Never by this machine's clock.
-        cursor = min(self._newest or self._at, self._at) - _OVERLAP
         return Looked(
             generation=generation,
             server=str(self.client.version),
-            cursor=cursor,
+            cursor=self.catalogue.cursor(self.memory, self.visibility, self._at),
             looked_at=self._at,
             listed_at=listed_at,
         )

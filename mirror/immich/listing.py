@@ -115,8 +115,10 @@ class Listing:
         if self._catalogue is None or not generations:
             return False
         self._server_date = await _date(self._client)
-        for name, generation in generations.items():
-            visibility = Visibility(name)
+        for visibility in Visibility:
+            generation = generations.get(visibility.value)
+            if generation is None:
+                continue
             if await self._catalogue.recall(self._client, visibility) is None:
                 return False
             if self._catalogue.generation(visibility) != generation:

@@ -169,14 +169,12 @@ class Memory:
             )
         }
 
-    def newest(self, visibility: Visibility) -> tuple[str, datetime] | None:
-        """The id and stamp of the one that was changed last."""
-        row = self._database.execute(
-            "SELECT id, updated_us FROM asset WHERE visibility = ?"
-            " ORDER BY updated_us DESC LIMIT 1",
-            (visibility,),
+    def newest(self, visibility: Visibility) -> datetime | None:
+        """When one was last changed."""
+        (found,) = self._database.execute(
+            "SELECT max(updated_us) FROM asset WHERE visibility = ?", (visibility,)
         ).fetchone()
-        return None if row is None else (row[0], _moment(row[1]))
+        return None if found is None else _moment(found)
 
     def stamps(
         self, visibility: Visibility, asset_ids: Iterable[str]

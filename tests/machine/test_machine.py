@@ -32,6 +32,13 @@ ONCE_WRONG = {
         state.replace(number=6)
         state.put_copy(name='b.jpg', number=2, other=5)
     """,
+    "a run after one in which the newest photo went asks and writes nothing": """
+        state.begin(version='2.7.5', transfers=1, photos=5, quarantine_days=30,
+            on_removed=OnGone.QUARANTINE, on_unmatched=OnGone.DELETE)
+        state.wait(days=40)
+        state._check()
+        state.trash(number=0)
+    """,
 }
 STEPS = 2000
 STEPS_A_HISTORY = 30
