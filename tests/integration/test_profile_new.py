@@ -138,6 +138,14 @@ async def test_without_a_terminal_what_is_missing_is_named(tmp_path: Path):
 # -- at a terminal ---------------------------------------------------------------------------------
 
 
+# What runs in the background of a shell, as tests may, hands down a SIGINT that is ignored.
+_AT_A_TERMINAL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("mirror", run_name="__main__", alter_sys=True)
+"""
+
+
 class Person:
     """Answers questions at a pseudo-terminal."""
 
@@ -145,7 +153,7 @@ class Person:
         self.said = ""
         self._terminal, slave = pty.openpty()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "mirror", "profile", "new"],
+            [sys.executable, "-c", _AT_A_TERMINAL, "profile", "new"],
             stdin=slave, stdout=slave, stderr=slave, cwd=home, start_new_session=True,
             env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(PROJECT),
                  "TERM": "xterm"},
