@@ -89,11 +89,13 @@ class Decider:
         remembered = index.note(STANDING)
         generations = generations_in(remembered)
         told = standing(hearing.scope, self.mirror, index.name_rules, generations)
-        count, others = index.counts()
-        policies = {self.destination.on_removed, self.destination.on_unmatched}
-        if told != remembered or index.failures() or (others and policies != {OnGone.KEEP}):
+        if not generations or told != remembered or index.failures():
             return False
         if any(moves(one) for one in (self.mirror.filter, *self.mirror.exclude)):
+            return False
+        count, others = index.counts()
+        policies = {self.destination.on_removed, self.destination.on_unmatched}
+        if others and policies != {OnGone.KEEP}:
             return False
         return await hearing.listing.is_as_it_was(generations, count)
 

@@ -68,9 +68,8 @@ class Hearing:
             AccountError: it does not answer, or refuses the key.
         """
         if not self.index.count():
-            self.index.keep_note(
-                _SCOPE, self.scope
-            )  # whatever comes, comes by this: also if it is cut
+            # Whatever comes, comes by this: also if the run is cut.
+            self.index.keep_note(_SCOPE, self.scope)
         policies = {self.destination.on_removed, self.destination.on_unmatched}
         if not self.listing.complete or policies == {OnGone.KEEP}:
             return

@@ -23,13 +23,12 @@ from mirror.events import Event, emit
 from mirror.immich import wire
 from mirror.immich.client import Client
 from mirror.immich.memory import Looked, Memory, month_of, new_generation
-from mirror.immich.walk import Walk
+from mirror.immich.walk import ZONE, Walk
 
 # A row may be committed after rows with a later stamp, and clocks of replicas differ a little.
 _OVERLAP: Final = timedelta(minutes=10)
 _LISTED_EVERY: Final = timedelta(days=7)
 _NOT_FAR: Final = timedelta(days=1)  # a question from so much earlier costs no page more
-_ZONE: Final = timedelta(hours=26)  # no wall clock is further from UTC
 _SHORT: Final = timedelta(days=60)  # a listing of less than this needs no memory
 _MOST_MONTHS: Final = 60  # more of them are sooner listed in full
 _MOST_CHANGED: Final = 20_000
@@ -90,7 +89,7 @@ class Catalogue:
                 self._looked[visibility] = await self._look(client, visibility)
         if not self._looked[visibility] or self._memory is None:
             return None
-        return self._memory.assets(visibility)
+        return self._memory.assets(visibility, self.user_id)
 
     def generation(self, visibility: Visibility) -> str:
         """Another text whenever what is recalled is not the same; empty where nothing is."""
@@ -135,30 +134,25 @@ class Catalogue:
         timeline speaks for the others where it was looked at too: what changed last among them
         may be years ago, and one question is asked for all.
         """
-        seen = {visibility} | ({Visibility.TIMELINE} if self._has_timeline else set())
-        newest = [stamp for each in seen if (stamp := memory.newest(each)) is not None]
-        return min([at, *([max(newest)] if newest else [])]) - _OVERLAP
-
-    @property
-    def _has_timeline(self) -> bool:
-        return self._looked.get(Visibility.TIMELINE, False)
+        seen = {visibility}
+        if self._looked.get(Visibility.TIMELINE):
+            seen.add(Visibility.TIMELINE)
+        stamps = [stamp for each in seen if (stamp := memory.newest(each)) is not None]
+        return min(at, max(stamps, default=at)) - _OVERLAP
 
     async def changed(
-        self, client: Client, memory: Memory, visibility: Visibility
+        self, client: Client, memory: Memory, visibility: Visibility, cursor: datetime
     ) -> dict[str, Asset]:
-        """Own assets that were changed since the last look at a visibility, by id.
+        """Own assets of a visibility that were changed since the cursor of its last look, by id.
 
         Those in the trash too, and perhaps those of other visibilities.
         """
-        looked = memory.looked(visibility)
-        if looked is None:
-            return {}
-        if self._changed_since is not None and self._changed_since <= looked.cursor:
+        if self._changed_since is not None and self._changed_since <= cursor:
             return self._changed
         together = client.version >= _EVERYTHING_SINCE and visibility is Visibility.TIMELINE
         if not together:
-            return await self._ask_changed(client, visibility, looked.cursor)
-        since = min(self._cursors(memory, looked.cursor - _NOT_FAR))
+            return await self._ask_changed(client, visibility, cursor)
+        since = min(self._cursors(memory, cursor - _NOT_FAR))
         self._changed = await self._ask_changed(client, None, since)
         self._changed_since = since
         return self._changed
@@ -274,7 +268,9 @@ class _Look:
         if before is None or not self._may_be_trusted(before):
             return None
         try:
-            changed = await self.catalogue.changed(self.client, self.memory, self.visibility)
+            changed = await self.catalogue.changed(
+                self.client, self.memory, self.visibility, before.cursor
+            )
             if not self._came_back(before.cursor, changed):
                 self.catalogue.relist = True  # perhaps all of it went back in time
                 return None
@@ -328,7 +324,7 @@ class _Look:
     async def _list_month(self, month: str, count: int) -> None:
         first = datetime.fromisoformat(month).replace(tzinfo=UTC)
         following = (first + timedelta(days=31)).replace(day=1)
-        taken = Window(first - _ZONE, following + _ZONE - MILLISECOND)
+        taken = Window(first - ZONE, following + ZONE - MILLISECOND)
         query = Query(visibility=self.visibility, taken=taken)
         found: dict[str, Asset] = {}
         async for page in self.catalogue.walk(self.client, query):

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mirror.core.model import Asset, AssetType, Visibility
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _BUSY_S: Final = 0.5  # another process looks at the same account: then this one lists by itself
 _PAGE: Final = 1000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,7 +26,7 @@ _SCHEMA: Final = (
     ) WITHOUT ROWID""",
     """CREATE TABLE asset (
         visibility TEXT NOT NULL, id TEXT NOT NULL, month TEXT NOT NULL,
-        updated_us INTEGER NOT NULL, owner_id TEXT NOT NULL, type TEXT NOT NULL,
+        updated_us INTEGER NOT NULL, type TEXT NOT NULL,
         original_file_name TEXT NOT NULL, original_path TEXT NOT NULL, checksum BLOB NOT NULL,
         taken_us INTEGER NOT NULL, local_us INTEGER NOT NULL, uploaded_us INTEGER NOT NULL,
         file_modified_us INTEGER, library_id TEXT, live_photo_video_id TEXT,
@@ -200,13 +200,14 @@ class Memory:
     def add(self, assets: Iterable[Asset]) -> None:
         """Remember them, by their own visibility; each has dates that can be read."""
         self._database.executemany(
-            "INSERT OR REPLACE INTO asset"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             map(_row, assets),
         )
 
-    def assets(self, visibility: Visibility) -> Iterator[list[Asset]]:
+    def assets(self, visibility: Visibility, owner_id: str) -> Iterator[list[Asset]]:
         """All of them, in pages, by id; others may be changed in between.
+
+        Whose they are is not remembered with each: `owner_id` is the account's.
 
         Raises:
             sqlite3.Error: it is damaged.
@@ -220,7 +221,7 @@ class Memory:
             if not rows:
                 return
             try:
-                page = [_asset(row) for row in rows]
+                page = [_asset(owner_id, row) for row in rows]
             except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise sqlite3.DatabaseError(f"a row makes no sense: {error}") from error
             yield page
@@ -259,7 +260,6 @@ def _row(asset: Asset) -> tuple[object, ...]:
         asset.id,
         month_of(asset),
         _us(asset.updated_at),
-        asset.owner_id,
         asset.type.value,
         asset.original_file_name,
         asset.original_path,
@@ -275,10 +275,10 @@ def _row(asset: Asset) -> tuple[object, ...]:
     )
 
 
-def _asset(row: tuple[Any, ...]) -> Asset:
+def _asset(owner_id: str, row: tuple[Any, ...]) -> Asset:
     (
-        visibility, asset_id, _, updated_us, owner_id, kind, name, path, checksum, taken_us,
-        local_us, uploaded_us, file_modified_us, library_id, video_id, is_favorite, is_offline,
+        visibility, asset_id, _, updated_us, kind, name, path, checksum, taken_us, local_us,
+        uploaded_us, file_modified_us, library_id, video_id, is_favorite, is_offline,
     ) = row  # fmt: skip
     return Asset(
         id=asset_id,

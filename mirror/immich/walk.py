@@ -28,7 +28,7 @@ PAGE_SIZE: Final = 1000  # the most that Immich gives
 _MOST_SOUGHT: Final = 1000  # one request each
 # So often a request has to get its turn until it is sent; who looks at a page gives none.
 _STEPS_TO_SEND: Final = 3
-_ZONE: Final = timedelta(hours=26)  # no wall clock is further from UTC
+ZONE: Final = timedelta(hours=26)  # no wall clock is further from UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +149,15 @@ class Walk:
 
     async def _known_at(self, instant: datetime) -> set[str] | None:
         """Ids of all own assets of one instant, whatever the filter; None if that is not known."""
-        if not self.own_only or self.query.with_deleted or self.query.visibility is None:
+        visibility = self.query.visibility
+        if not self.own_only or self.query.with_deleted or visibility is None:
             return None
+        place = {"visibility": visibility.value}
         try:
-            counts = await self._bucket_counts()
+            counts = wire.bucket_counts((await self.client.get("/timeline/buckets", place)).json)
             known: set[str] = set()
-            for month in sorted({f"{instant + zone:%Y-%m}-01" for zone in (-_ZONE, _ZONE)}):
-                ids = await self._bucket(month)
+            for month in sorted({f"{instant + zone:%Y-%m}-01" for zone in (-ZONE, ZONE)}):
+                ids = await self._bucket({**place, "timeBucket": month})
                 if len(ids) != counts.get(month, 0):
                     return None  # an asset without metadata is counted and not listed
                 known.update(one for one, taken in ids.items() if taken == instant)
@@ -163,18 +165,11 @@ class Walk:
             return None
         return known
 
-    async def _bucket_counts(self) -> dict[str, int]:
-        return wire.bucket_counts((await self.client.get("/timeline/buckets", self._place())).json)
-
-    async def _bucket(self, month: str) -> dict[str, datetime | None]:
-        params = {**self._place(), "timeBucket": month}
+    async def _bucket(self, params: dict[str, str]) -> dict[str, datetime | None]:
         answer = (await self.client.get("/timeline/bucket", params)).json
         stamps = [wire.instant(text) for text in wire.column(answer, "fileCreatedAt")]
         cuts = [None if stamp is None else cut(stamp) for stamp in stamps]
         return dict(zip(wire.column(answer, "id"), cuts, strict=True))
-
-    def _place(self) -> dict[str, str]:
-        return {} if self.query.visibility is None else {"visibility": self.query.visibility.value}
 
     # -- the ends ----------------------------------------------------------------------------------
 
