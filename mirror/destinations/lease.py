@@ -7,8 +7,6 @@ what was written before it.
 """
 
 import json
-import os
-import socket
 import threading
 import time
 import uuid
@@ -18,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from mirror.destinations import STATE
-from mirror.destinations.lock import boot_id
+from mirror.destinations.lock import is_dead_here, this_process, who
 from mirror.destinations.store import Store, Told
 from mirror.errors import LockedError, UnwritableError
 
@@ -73,7 +71,7 @@ class Lease:
             )
 
     def _renew(self) -> None:
-        self._store.put(self._path, _holder(), {})
+        self._store.put(self._path, this_process(), {})
         self._renewed_s = time.monotonic()
 
     def _keep_renewing(self) -> None:
@@ -89,7 +87,7 @@ class Lease:
         for told in found:
             if told.path == self._path:
                 continue
-            if now - told.modified > _LASTS or _is_dead_here(self._store, told.path):
+            if now - told.modified > _LASTS or is_dead_here(_read(self._store, told.path)):
                 self._store.delete(told.path)
             else:
                 living.append(told)
@@ -108,7 +106,7 @@ def check_free(store: Store, name: str) -> None:
     """
     now = datetime.now(UTC)  # of this machine: nothing is written that the store would date
     for told in store.listed(_FOLDER):
-        if now - told.modified <= _LASTS and not _is_dead_here(store, told.path):
+        if now - told.modified <= _LASTS and not is_dead_here(_read(store, told.path)):
             raise refused(name, _who(store, told.path))
 
 
@@ -124,16 +122,6 @@ def refused(name: str, holder: str) -> LockedError:
     )
 
 
-def _holder() -> bytes:
-    told = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "boot": boot_id(),
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return json.dumps(told).encode()
-
-
 def _read(store: Store, path: str) -> dict[str, object]:
     with suppress(OSError, ValueError):
         told = json.loads(b"".join(store.pieces(path)))
@@ -143,26 +131,4 @@ def _read(store: Store, path: str) -> dict[str, object]:
 
 
 def _who(store: Store, path: str) -> str:
-    told = _read(store, path)
-    if not told:
-        return "another run"
-    return f"process {told.get('pid')} on {told.get('host')}, since {told.get('since')}"
-
-
-def _is_dead_here(store: Store, path: str) -> bool:
-    """Whether it names a process of this very machine that has ended."""
-    told = _read(store, path)
-    if told.get("host") != socket.gethostname():
-        return False
-    if told.get("boot") != boot_id():
-        return True
-    pid = told.get("pid")
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return who(_read(store, path))

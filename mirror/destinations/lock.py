@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,7 +94,7 @@ def _acquire_exclusively(path: Path) -> int:
     mine = path.with_name(f"{NAME}.{uuid.uuid4()}")
     try:
         with mine.open("xb") as file:
-            file.write(_holder())
+            file.write(this_process())
             file.flush()
             os.fsync(file.fileno())  # torn, it would name nobody, and hold everybody up for ever
         while (descriptor := _taken(mine, path)) is None:
@@ -110,7 +110,7 @@ def _signed(descriptor: int, path: Path) -> int:
     """The lock with its holder's name in it; on a full disk, no lock and no file."""
     try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _holder(), 0)
+        os.pwrite(descriptor, this_process(), 0)
     except OSError:
         path.unlink()
         os.close(descriptor)
@@ -152,21 +152,48 @@ def _clear_away(path: Path) -> None:
         stale.unlink()
 
 
+def _told(path: Path) -> Mapping[str, object]:
+    """What a lock says of its holder; nothing when it says nothing."""
+    with suppress(OSError, ValueError):
+        told = json.loads(path.read_text())
+        if isinstance(told, dict):
+            return told
+    return {}
+
+
 def _is_alive(path: Path) -> bool:
     """Whether the process that a lock names still runs; in doubt, it does."""
+    if told := _told(path):
+        return not is_dead_here(told)
+    # Empty: left by an attempt with flock, of ours or of another run.
+    with suppress(FileNotFoundError):
+        return path.stat().st_size > 0
+    return False
+
+
+def is_dead_here(holder: Mapping[str, object]) -> bool:
+    """Whether `holder` is a process of this very machine that has ended; in doubt, it is not."""
+    boot, pid = holder.get("boot"), holder.get("pid")
+    if holder.get("host") != socket.gethostname() or not isinstance(boot, str):
+        return False
+    if boot != boot_id():
+        return True
+    if not isinstance(pid, int):
+        return False
     try:
-        told = json.loads(path.read_text())
-        if told["host"] != socket.gethostname() or told["boot"] != boot_id():
-            return bool(told["host"] != socket.gethostname())
-        os.kill(int(told["pid"]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
         return False
-    except (OSError, ValueError, KeyError, TypeError):
-        # Empty: left by an attempt with flock, of ours or of another run.
-        with suppress(FileNotFoundError):
-            return path.stat().st_size > 0
-        return False
-    return True
+    return False
+
+
+def who(holder: Mapping[str, object]) -> str:
+    """A holder in words."""
+    if not holder.keys() >= {"pid", "host", "since"}:
+        return "another run"
+    return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
 
 
 def boot_id() -> str:
@@ -176,7 +203,8 @@ def boot_id() -> str:
     return ""
 
 
-def _holder() -> bytes:
+def this_process() -> bytes:
+    """What a lock says of its holder: `pid`, `host`, `boot` and `since`, as JSON."""
     told = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -187,12 +215,8 @@ def _holder() -> bytes:
 
 
 def _refused(path: Path) -> LockedError:
-    holder = "another run"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(path.read_text())
-        holder = f"process {told['pid']} on {told['host']}, since {told['since']}"
     return LockedError(
         f"{path.parent.parent}: is in use",
-        why=f"{holder} holds {path}",
+        why=f"{who(_told(path))} holds {path}",
         hint="wait for it to end and run again",
     )
