@@ -19,6 +19,7 @@ from mirror import __version__
 from mirror.core.report import Report
 from mirror.destinations import OpenDestination
 from mirror.errors import ExitCode, UnwritableError
+from mirror.whole import replace_file
 
 LAST_RUN: Final = "last-run.json"
 _MOST_FAILURES: Final = 20
@@ -134,17 +135,10 @@ class LastRuns:
             UnwritableError: the state directory cannot be written.
         """
         file = self._file(run.destination)
-        temporary = file.with_suffix(f".{os.getpid()}.new")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as out:
-                out.write(_encoded(run.after(self.of(run.destination))))
-                out.flush()
-                os.fsync(out.fileno())
-            temporary.replace(file)
+            replace_file(file, _encoded(run.after(self.of(run.destination))))
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise UnwritableError(
                 f"{file}: cannot remember the run",
                 why=error.strerror or str(error),

@@ -5,8 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def replace_file(path: Path, content: bytes, *, mode: int) -> None:
-    """Put `content` into the place of the file, durably, whatever the umask. Blocks.
+def replace_file(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Put `content` into the place of the file, durably. Blocks.
+
+    `mode` is what others may do with it, whatever the umask; None: as the umask has it.
 
     Raises:
         OSError: its folder is not there, or refuses; the old file is as it was.
@@ -14,7 +16,8 @@ def replace_file(path: Path, content: bytes, *, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with temporary.open("wb") as file:
-            os.fchmod(file.fileno(), mode)
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -17,6 +17,7 @@ from typing import Final
 from mirror.core.names import NAME_RULES_VERSION
 from mirror.destinations import MARKER, STATE, Abilities, OpenDestination
 from mirror.errors import NotMountedError, NotOursError, UnwritableError
+from mirror.whole import replace_file
 
 COPY: Final = "copy"  # the marker's mirror where `mirror copy` keeps the folder
 
@@ -75,12 +76,7 @@ class Known:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._exclusively():
                 known = {**self._read(), path: marker_id}
-                temporary = self._file.with_suffix(".new")
-                with temporary.open("w", encoding="utf-8") as file:
-                    json.dump(known, file, indent=1, sort_keys=True)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(self._file)
+                replace_file(self._file, json.dumps(known, indent=1, sort_keys=True).encode())
         except OSError as error:
             raise UnwritableError(
                 f"{self._file}: cannot remember the destination",
