@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import tomli_w
 
@@ -18,6 +18,16 @@ from mirror.whole import create_file
 
 _NO_KEY_YET: Final = "no-key-yet"  # what is asked before there is a key is told to everybody
 _SOMEWHERE: Final = "/not-said-yet"
+
+
+class Attempt(Protocol):
+    """Tries what a draft says so far."""
+
+    async def __call__(
+        self, draft: "Draft", memory: Memory, *, allow_unknown_server: bool
+    ) -> Findings:
+        """What was found."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)

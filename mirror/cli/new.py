@@ -13,8 +13,7 @@ from mirror.cli.shared import complain, print_lines, run, settings_of
 from mirror.errors import ExitCode, InterruptedRunError, MirrorError, UsageError
 
 if TYPE_CHECKING:
-    from mirror.draft import Draft
-    from mirror.online import Findings
+    from mirror.draft import Attempt, Draft
 
 _NEEDED: Final = ("name", "server", "destination")
 _KEYS: Final = ("key_file", "key_env", "key_credential")
@@ -143,8 +142,6 @@ class _Making:
 
     def _key(self, told: str) -> None:
         from mirror.draft import check_free, try_key
-        from mirror.online_text import findings_lines
-        from mirror.status import Memory
 
         kind, _, where = told.partition(":")
         self._draft.new_key = None
@@ -159,15 +156,16 @@ class _Making:
             self._draft.api_key = {kind: _absolute(where) if kind == "file" else where}
         else:
             raise UsageError("that is no place of a key", hint="as in file:~/me.key")
-        if kind == "credential" and not os.environ.get("CREDENTIALS_DIRECTORY"):
+        if self._key_is_elsewhere:
             self._draft.profile()
             print("  It is there in the unit alone, and could not be tried here.")
             return
-        from datetime import UTC, datetime
+        self._try(try_key)
 
-        allowed = self._args.allow_unknown_server
-        found = run(try_key(self._draft, Memory.of_user(), allow_unknown_server=allowed))
-        self._tell(found, list(findings_lines(found, datetime.now(UTC))))
+    @property
+    def _key_is_elsewhere(self) -> bool:
+        """Whether only the unit will have the credential."""
+        return "credential" in self._draft.api_key and not os.environ.get("CREDENTIALS_DIRECTORY")
 
     def _choose(self) -> None:
         """The filter and the layout."""
@@ -180,9 +178,8 @@ class _Making:
             if args.favorite:
                 draft.filter["favorite"] = True
             self._since(args.taken_after or "")
-        default = "{taken:%Y/%m/%d}/{filename}"
-        given = args.layout if args.layout or self._asks else default
-        self._each(given, "Path of each photo", default, self._layout)
+        given = args.layout if args.layout or self._asks else _default_layout()
+        self._each(given, "Path of each photo", _default_layout(), self._layout)
 
     def _kind(self, kind: str) -> None:
         chosen: dict[str, dict[str, object]] = {
@@ -205,33 +202,37 @@ class _Making:
             raise
 
     def _layout(self, layout: str) -> None:
-        from mirror.core.model import Mirror
-
-        default = Mirror(name="", account="").layout
-        self._draft.layout = None if layout == default else layout
+        self._draft.layout = None if layout == _default_layout() else layout
         self._draft.profile()
 
     def _destination(self, path: str) -> None:
+        from mirror.draft import try_all
+
+        self._draft.destination = _absolute(path)
+        if self._key_is_elsewhere:
+            self._draft.profile()
+            return
+        self._try(try_all)
+
+    def _try(self, attempt: "Attempt") -> None:
+        """Tell what was found; a problem is an answer that is none."""
         from datetime import UTC, datetime
 
-        from mirror.draft import try_all
         from mirror.online_text import findings_lines
         from mirror.status import Memory
 
-        self._draft.destination = _absolute(path)
-        if "credential" in self._draft.api_key and not os.environ.get("CREDENTIALS_DIRECTORY"):
-            self._draft.profile()
-            return
         allowed = self._args.allow_unknown_server
-        found = run(try_all(self._draft, Memory.of_user(), allow_unknown_server=allowed))
-        self._tell(found, list(findings_lines(found, datetime.now(UTC))))
-
-    def _tell(self, found: "Findings", lines: list[str]) -> None:
-        """What was found; a problem is an answer that is none."""
-        problem = found.worst
-        if problem is not None:
-            raise problem
+        found = run(attempt(self._draft, Memory.of_user(), allow_unknown_server=allowed))
+        lines = list(findings_lines(found, datetime.now(UTC)))
+        if found.worst is not None:
+            raise found.worst
         print_lines(f"  {line}" for line in lines)
+
+
+def _default_layout() -> str:
+    from mirror.core.model import Mirror
+
+    return Mirror(name="", account="").layout
 
 
 def _absolute(path: str) -> str:
