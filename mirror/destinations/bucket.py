@@ -567,7 +567,8 @@ class Bucket:
             NoSpaceError, UnwritableError: it cannot be.
         """
         index = self._spool_path / _INDEX
-        if not index.exists():
+        # A library's index is large: where nothing was written it is not read either.
+        if not index.exists() or _noted(index, 2) == _stamp(index):
             return
         copy = index.with_name(f"{INDEX}.copied")
         try:
@@ -576,10 +577,10 @@ class Bucket:
                 source.backup(new)
             with copy.open("rb") as file:
                 sha1 = hashlib.file_digest(file, "sha1").hexdigest()
-                if sha1 == _noted(index, 1):
-                    return
-                own_id = str(uuid.uuid4())
-                self._upload(file, _INDEX, {_ID: own_id, _SHA1: sha1})
+                own_id = _noted(index) or ""
+                if sha1 != _noted(index, 1):
+                    own_id = str(uuid.uuid4())
+                    self._upload(file, _INDEX, {_ID: own_id, _SHA1: sha1})
             _note(index, own_id, sha1)
         except sqlite3.Error:
             return  # damaged: whoever opens it next will say so, and that one lies there still
@@ -698,14 +699,21 @@ def _folders_above(path: str) -> list[str]:
 
 
 def _noted(index: Path, line: int = 0) -> str | None:
-    """Of the copy that the index was, or became: its id, or its SHA-1 (line 1)."""
+    """Of the copy that the index was, or became: its id, its SHA-1, the index's stamp then."""
     with suppress(OSError, IndexError):
         return index.with_name(_NOTE).read_text().splitlines()[line]
     return None
 
 
 def _note(index: Path, own_id: str, sha1: str) -> None:
-    index.with_name(_NOTE).write_text(f"{own_id}\n{sha1}\n")
+    index.with_name(_NOTE).write_text(f"{own_id}\n{sha1}\n{_stamp(index)}\n")
+
+
+def _stamp(index: Path) -> str:
+    """Another text whenever somebody has written to it; nobody has it open."""
+    status, log = index.stat(), index.with_name(f"{INDEX}-wal")
+    waiting_bytes = log.stat().st_size if log.exists() else 0
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {waiting_bytes}"
 
 
 def _checked(path: str) -> str:

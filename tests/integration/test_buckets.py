@@ -191,6 +191,15 @@ async def test_the_second_run_does_nothing(family: Family):
     assert family.own() == own
 
 
+async def test_an_index_that_nobody_wrote_to_is_not_copied_again(family: Family):
+    await family.synced()
+    await family.synced()  # remembers that it is done
+    note = family.beside / ".mirror/index.kept"
+    before = note.stat().st_mtime_ns
+    await family.synced()
+    assert note.stat().st_mtime_ns == before
+
+
 async def test_many_runs_in_a_row_end_with_their_own_exit_code(family: Family):
     await family.synced()
     for _ in range(10):
