@@ -55,7 +55,7 @@ OWN_PROFILE: Final = (
     'mirrors.photos.destinations = [{ path = "~/photos" }]',
 )
 OWN_SYNC: Final = "mirror sync photos"
-OWN_COPY: Final = "mirror copy --immich_api_url URL --immich_api_key KEY --save_to FOLDER"
+OWN_COPY: Final = "mirror copy --immich_api_url URL --save_to FOLDER"
 
 
 class DemoError(MirrorError):
@@ -375,9 +375,10 @@ def _tree(photos: Path) -> str:
 def _for_your_own() -> str:
     profile = "\n".join(f"  {line}" for line in OWN_PROFILE)
     return (
-        "For your own server, with an API key that has asset.read and asset.download:\n"
+        "For your own server, with an API key that has asset.read and asset.download\n"
+        "in the environment, as IMMICH_API_KEY:\n"
         f"  {OWN_COPY}\n"
-        "or say it once, in ~/.config/mirror/profiles/photos.toml:\n"
+        "or say it once, the key in a file, in ~/.config/mirror/profiles/photos.toml:\n"
         f"{profile}\n"
         f"  {OWN_SYNC}"
     )
