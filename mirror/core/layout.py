@@ -84,23 +84,23 @@ _MAY_BE_MISSING: Final = frozenset({*_EXIF, _FOLDER})
 _ALL: Final = frozenset({*_DATES, *_TEXTS, *_MAY_BE_MISSING})
 _OF_SEVERAL: Final = frozenset({"album", "albums", "people", "person", "tag", "tags"})
 
-_MONTHS: Final = (
+MONTHS: Final = (
     *("January", "February", "March", "April", "May", "June", "July"),
     *("August", "September", "October", "November", "December"),
 )
-_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 # Written out, because strftime follows the locale and does not pad years on every platform.
 _DIRECTIVES: Final[dict[str, Callable[[datetime], str]]] = {
     "Y": lambda at: f"{at.year:04}",
     "y": lambda at: f"{at.year % 100:02}",
     "m": lambda at: f"{at.month:02}",
-    "B": lambda at: _MONTHS[at.month - 1],
-    "b": lambda at: _MONTHS[at.month - 1][:3],
+    "B": lambda at: MONTHS[at.month - 1],
+    "b": lambda at: MONTHS[at.month - 1][:3],
     "d": lambda at: f"{at.day:02}",
     "j": lambda at: f"{_day_of_year(at):03}",
-    "A": lambda at: _DAYS[at.weekday()],
-    "a": lambda at: _DAYS[at.weekday()][:3],
+    "A": lambda at: DAYS[at.weekday()],
+    "a": lambda at: DAYS[at.weekday()][:3],
     "u": lambda at: str(at.isoweekday()),
     "G": lambda at: f"{at.isocalendar().year:04}",
     "V": lambda at: f"{at.isocalendar().week:02}",
@@ -191,7 +191,7 @@ class Layout:
 
         def read(path: str) -> tuple[int, int] | None:
             found = pattern.match(path)
-            if found is None or not 1 <= int(found["m"]) <= len(_MONTHS):
+            if found is None or not 1 <= int(found["m"]) <= len(MONTHS):
                 return None
             return int(found["Y"]), int(found["m"])
 

@@ -58,6 +58,11 @@ class _Backup:
         return max(self.copies, key=lambda copy: copy.stored.files if copy.stored else -1)
 
     @property
+    def last_success_at(self) -> datetime | None:
+        """Of any copy."""
+        return max((at for copy in self.copies if (at := copy.last_success_at)), default=None)
+
+    @property
     def photos(self) -> int | None:
         """Photos and videos, a live photo with its video as one; None: not known."""
         months = self.fullest.months
@@ -192,8 +197,8 @@ def _list(backups: Iterable[_Backup]) -> Element:
 
 
 def _success(backup: _Backup) -> str:
-    successes = [copy.last_success_at for copy in backup.copies if copy.last_success_at]
-    return f"complete on {words.day(max(successes))}" if successes else "never complete"
+    at = backup.last_success_at
+    return f"complete on {words.day(at)}" if at else "never complete"
 
 
 def _state(backup: _Backup) -> Element:
@@ -256,9 +261,8 @@ def _fact(name: str, figure: str, more: str) -> Element:
 
 
 def _told(backup: _Backup, asked: Asked) -> Iterator[tuple[str, str, str]]:
-    successes = [copy.last_success_at for copy in backup.copies if copy.last_success_at]
-    if successes:
-        at = max(successes)
+    at = backup.last_success_at
+    if at:
         yield "Last complete backup", words.short_day(at), _when(at, asked)
     else:
         yield "Last complete backup", "never", ""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from mirror.core.layout import MONTHS
 from mirror.page.elements import Element, element
-from mirror.page.words import MONTHS, counted, number
+from mirror.page.words import counted, number
 from mirror.status import Month
 
 _MOST_MONTHS: Final = 600  # fifty years; a wrong date of 1904 must not flatten the rest

@@ -9,18 +9,13 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Final
 
+from mirror.core.layout import DAYS, MONTHS
 from mirror.core.model import Filter, Mirror, Owners, Visibility
 from mirror.core.report import Outcome
 from mirror.errors import ExitCode
 from mirror.last_run import LastRun
 from mirror.page.elements import THIN_SPACE
 from mirror.status import Status
-
-MONTHS: Final = (
-    *("January", "February", "March", "April", "May", "June", "July"),
-    *("August", "September", "October", "November", "December"),
-)
-_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 class Mood(IntEnum):
@@ -86,7 +81,7 @@ def short_day(at: datetime) -> str:
 def moment(at: datetime) -> str:
     """A day of the week, a date and a time."""
     local = at.astimezone()
-    return f"{_DAYS[local.weekday()]}, {day(at)}, {local:%H:%M}"
+    return f"{DAYS[local.weekday()]}, {day(at)}, {local:%H:%M}"
 
 
 def span(time: timedelta) -> str:
