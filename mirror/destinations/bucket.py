@@ -14,18 +14,13 @@ import errno
 import hashlib
 import json
 import os
-import sqlite3
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
-    AbstractContextManager,
-    ExitStack,
     closing,
-    contextmanager,
-    nullcontext,
     suppress,
 )
 from dataclasses import dataclass, replace
@@ -38,26 +33,22 @@ from mirror.core.batches import batches
 from mirror.core.compare import Found
 from mirror.core.model import Entry, EntryKind
 from mirror.destinations import (
-    INDEX,
     MARKER,
     PARTIAL,
     STATE,
     Abilities,
-    PartialFile,
-    Written,
     concerns_path,
-    partial,
     unwritable,
 )
-from mirror.destinations.folder import Folder
-from mirror.destinations.lease import Lease, check_free, refused
 from mirror.destinations.remembered import Known, Remembered
+from mirror.destinations.remote import COPY, IndexCopy, Remote, checked, folders_above
 from mirror.destinations.store import Store, Told, part_bytes
-from mirror.errors import LockedError, NotOursError
+from mirror.errors import NotOursError
 from mirror.stopping import check_stopping
 
-_AT_ONCE: Final = 8  # files on their way into the bucket
-_LARGE_AT_ONCE: Final = 2  # of them such as come in parts, of which several are held in memory
+_LARGE_AT_ONCE: Final = (
+    2  # files on their way into the bucket that come in parts, of which several are held in memory
+)
 _LOOKS_AT_ONCE: Final = 16
 _LOOKS: Final = 1000
 _FEW: Final = 8
@@ -69,8 +60,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PLENTY_BYTES: Final = 1 << 62
 _SHA1_BYTES: Final = 20
 _SLASH: Final = ord("/")
-_INDEX: Final = f"{STATE}/{INDEX}"
-_NOTE: Final = "index.kept"  # beside the index: which copy of the bucket it was, or became
 
 # rclone reads and writes the first two; the md5 is that of an object in parts, whose ETag is none.
 _MTIME: Final = "mtime"
@@ -79,36 +68,24 @@ _SHA1: Final = "sha1"
 _ID: Final = "mirror-id"
 
 
-class Bucket:
+class Bucket(Remote):
     """One bucket, or what lies below a prefix of it."""
-
-    root = None
 
     def __init__(self, store: Store, name: str, spool: Path) -> None:
         """`spool` is the folder of this machine beside it; it may come with `prepare`."""
-        self.name = name
+        super().__init__(name, spool, store)
         self._store = store
-        self._spool_path = spool
-        self._spool = Folder(spool) if spool.exists() else None
         self._remembered = self._opened_memory()
-        self._lease: Lease | None = None
         self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
         self._turn = threading.Lock()
         self._are_folders: set[str] = set()  # seen, or made
         self._is_scanned = False  # so that there are no others, as far as can be known
         self._refuses_overwrites: bool | None = None  # not looked up yet
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of what lies on this machine."""
         self._remembered.close()
-        if self._spool is not None:
-            self._spool.close()
-
-    def where(self, path: str) -> str:
-        """The URL."""
-        return f"{self.name}/{path}"
+        super().close()
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -176,7 +153,7 @@ class Bucket:
         if (local := self._local(path)) is not None:
             return local.entry(path)
         try:
-            told = self._store.head(_checked(path))
+            told = self._store.head(checked(path))
         except FileNotFoundError:
             return Entry(path, EntryKind.FOLDER) if self._is_folder(path) else None
         except OSError as error:
@@ -191,13 +168,6 @@ class Bucket:
         except OSError as error:
             raise unwritable(self.where(path), error) from error
 
-    def sha1(self, path: str) -> bytes:
-        """The SHA-1 of an object's bytes, from reading all of them."""
-        digest = hashlib.sha1(usedforsecurity=False)
-        for piece in self.pieces(path):
-            digest.update(piece)
-        return digest.digest()
-
     tells_sha1 = True
 
     def told_sha1(self, path: str) -> bytes | None:
@@ -208,7 +178,7 @@ class Bucket:
         known = next(iter(found.values()), None)
         with suppress(OSError):
             if known is None or not self._is_scanned:
-                known = _known_of(self._store.head(_checked(path)))
+                known = _known_of(self._store.head(checked(path)))
             return known.sha1
         return None
 
@@ -216,23 +186,7 @@ class Bucket:
         """An object's bytes."""
         if (local := self._local(path)) is not None:
             return local.pieces(path)
-        return self._store.pieces(_checked(path))
-
-    def fetched(self, path: str) -> BinaryIO:
-        """A file of this machine with an object's bytes, which is gone when it is closed.
-
-        Raises:
-            OSError: they cannot be had.
-        """
-        file = tempfile.TemporaryFile(dir=self._spool_path)  # noqa: SIM115 (the caller closes it)
-        try:
-            for piece in self.pieces(path):
-                file.write(piece)
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return self._store.pieces(checked(path))
 
     def free_bytes(self) -> int:
         """What may still wait on this machine: a bucket has no end that anybody can tell."""
@@ -242,13 +196,7 @@ class Bucket:
 
     def prepare(self) -> None:
         """Make the folder beside it."""
-        try:
-            self._spool_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self._spool_path, error) from error
-        if self._spool is None:
-            self._spool = Folder(self._spool_path)
-        self._spool.prepare()
+        super().prepare()
         self._remembered.close()
         self._remembered = self._opened_memory()
 
@@ -293,14 +241,10 @@ class Bucket:
             return False
         return True
 
-    def open_partial(self, name: str) -> PartialFile:
-        """A partial file, on this machine."""
-        return self._prepared.open_partial(name)
-
     def work_files(self, area: str) -> list[str]:
         """The names in one of our own folders, here or there."""
         if area == PARTIAL:
-            return self._spool.work_files(area) if self._spool is not None else []
+            return self._local_work_files()
         return self._store.names(f"{STATE}/{area}")
 
     def drop(self, path: str) -> None:
@@ -310,7 +254,7 @@ class Bucket:
             return
         if not path.startswith(f"{STATE}/"):
             raise ValueError(f"not a work file: {path}")
-        self._store.delete(_checked(path))
+        self._store.delete(checked(path))
 
     def read_state(self, name: str) -> bytes | None:
         """One of our own small objects; None when it is not there."""
@@ -344,15 +288,10 @@ class Bucket:
 
     # -- putting in place --------------------------------------------------------------------------
 
-    @property
-    def at_once(self) -> int:
-        """A request takes long, and a store answers many."""
-        return _AT_ONCE
-
     def move(self, source: str, path: str) -> None:
         """Give an object another path, or a partial file its own: nothing is overwritten."""
-        _checked(source)
-        _checked(path)
+        checked(source)
+        checked(path)
         if (local := self._local(source)) is not None:
             with local.opened(source) as file:
                 self._refuse_taken(path)
@@ -368,25 +307,16 @@ class Bucket:
         """Move a file to one of our own places, over whatever lies there."""
         if (local := self._local(source)) is not None:
             with local.opened(source) as file:
-                self._publish(file, _checked(path))
+                self._publish(file, checked(path))
             local.drop(source)
             return
-        self._copy(self._store.head(_checked(source)), _checked(path))
+        self._copy(self._store.head(checked(source)), checked(path))
         self._store.delete(source)
-
-    def clone(self, source: str, name: str, mtime_ns: int) -> tuple[Written, bytes]:
-        """Fetch an object into a partial file, finished; with its SHA-1 as read back."""
-        with closing(self.open_partial(name)) as new:
-            new.restart()
-            for piece in self.pieces(source):
-                new.write(piece)
-            written = new.finish(mtime_ns)
-        return written, self.sha1(partial(name))
 
     def is_same_file(self, path: str, other: str) -> bool:
         """Whether two objects carry the same id: one is a copy, and was to be the only one."""
         try:
-            ids = {self._store.head(_checked(each)).metadata.get(_ID) for each in (path, other)}
+            ids = {self._store.head(checked(each)).metadata.get(_ID) for each in (path, other)}
         except OSError:
             return False
         return len(ids) == 1 and None not in ids
@@ -408,11 +338,11 @@ class Bucket:
         """Look first: the lock keeps our own runs apart, and others are seen unless they hurry."""
         if self._lies(path) or self._is_known_folder(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-        for folder in _folders_above(path):
+        for folder in folders_above(path):
             if folder not in self._are_folders and self._lies(folder):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
         with self._turn:
-            self._are_folders.update(_folders_above(path))
+            self._are_folders.update(folders_above(path))
 
     def _is_known_folder(self, path: str) -> bool:
         return path in self._are_folders or (not self._is_scanned and self._store.lies_below(path))
@@ -475,131 +405,19 @@ class Bucket:
     def _remember(self, path: str, told: Told) -> None:
         self._remembered.note([(path.encode(), _known_of(told))])
 
-    # -- a batch, a run ----------------------------------------------------------------------------
-
-    def batch(self) -> AbstractContextManager[None]:
-        """Nothing has to be kept at hand."""
-        return nullcontext()
-
-    def make_durable(self) -> None:
-        """What waits on this machine survives a power cut; what a store has taken, it has."""
-        if self._lease is not None:
-            self._lease.check()
-        if self._spool is not None:
-            self._spool.make_durable()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold it against other runs, of this machine and of others, while the block runs."""
-        lease = Lease(self._store, self.name)
-        with self._held_here(), lease.held():
-            self._lease = lease
-            try:
-                yield
-            finally:
-                self._lease = None
-
-    @contextmanager
-    def _held_here(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(self._prepared.locked())
-            except LockedError as error:
-                raise refused(self.name, error.why.partition(" holds ")[0]) from error
-            yield
-
-    def check_free(self) -> None:
-        """Refuse when a run holds it."""
-        if self._spool is not None:
-            try:
-                self._spool.check_free()
-            except LockedError as error:
-                raise refused(self.name, error.why.partition(" holds ")[0]) from error
-        try:
-            check_free(self._store, self.name)
-        except OSError as error:
-            raise unwritable(self.name, error) from error
-
     # -- the index ---------------------------------------------------------------------------------
 
-    @property
-    def keeps_index(self) -> bool:
-        """Whether a copy of the index lies in the bucket."""
-        return self._lies(_INDEX)
-
-    def fetch_index(self) -> None:
-        """Have the index of the last run here, wherever that ran."""
+    def _index_copy(self) -> IndexCopy | None:
         try:
-            told = self._store.head(_INDEX)
+            told = self._store.head(COPY)
         except FileNotFoundError:
-            return  # none yet, or lost there too
-        except OSError as error:
-            raise unwritable(self.where(_INDEX), error) from error
-        self.prepare()
-        index = self._spool_path / _INDEX
-        if index.exists() and _noted(index) == told.metadata.get(_ID):
-            return
-        try:
-            self._take_over_index(index, told)
-        except OSError as error:
-            raise unwritable(self.where(_INDEX), error) from error
+            return None
+        return IndexCopy(told.metadata.get(_ID, ""), told.metadata.get(_SHA1))
 
-    def _take_over_index(self, index: Path, told: Told) -> None:
-        new = index.with_name(f"{INDEX}.fetched")
-        digest = hashlib.sha1(usedforsecurity=False)
-        with new.open("wb") as file:
-            for piece in self._store.pieces(_INDEX):
-                digest.update(piece)
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        if told.metadata.get(_SHA1, digest.hexdigest()) != digest.hexdigest():
-            raise OSError(errno.EIO, "it is not as it was written", _INDEX)
-        for end in ("-wal", "-shm", "-journal"):
-            index.with_name(INDEX + end).unlink(missing_ok=True)
-        new.replace(index)
-        _note(index, told.metadata.get(_ID, ""), digest.hexdigest())
-
-    def keep_index(self) -> None:
-        """Copy the index into the bucket, if it is not the one that lies there; nobody has it open.
-
-        Raises:
-            NoSpaceError, UnwritableError: it cannot be.
-        """
-        index = self._spool_path / _INDEX
-        # A library's index is large: where nothing was written it is not read either.
-        if not index.exists() or _noted(index, 2) == _stamp(index):
-            return
-        copy = index.with_name(f"{INDEX}.copied")
-        try:
-            copy.unlink(missing_ok=True)
-            with closing(sqlite3.connect(index)) as source, closing(sqlite3.connect(copy)) as new:
-                source.backup(new)
-            with copy.open("rb") as file:
-                sha1 = hashlib.file_digest(file, "sha1").hexdigest()
-                own_id = _noted(index) or ""
-                if sha1 != _noted(index, 1):
-                    own_id = str(uuid.uuid4())
-                    self._upload(file, _INDEX, {_ID: own_id, _SHA1: sha1})
-            _note(index, own_id, sha1)
-        except sqlite3.Error:
-            return  # damaged: whoever opens it next will say so, and that one lies there still
-        except OSError as error:
-            raise unwritable(self.where(_INDEX), error) from error
-        finally:
-            copy.unlink(missing_ok=True)
-
-    # -- inside ------------------------------------------------------------------------------------
-
-    @property
-    def _prepared(self) -> Folder:
-        if self._spool is None:
-            raise ValueError("prepare() first")
-        return self._spool
-
-    def _local(self, path: str) -> Folder | None:
-        """The folder beside it, where partial files are."""
-        return self._prepared if path.startswith(f"{STATE}/{PARTIAL}/") else None
+    def _renew_index_copy(self, file: BinaryIO, sha1: str) -> str:
+        own_id = str(uuid.uuid4())
+        self._upload(file, COPY, {_ID: own_id, _SHA1: sha1})
+        return own_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -691,33 +509,3 @@ def _new_folders(path: bytes, seen: list[bytes]) -> Iterator[Found]:
         if folder not in seen:
             yield folder, EntryKind.FOLDER, 0, 0
     seen[:] = folders
-
-
-def _folders_above(path: str) -> list[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-
-
-def _noted(index: Path, line: int = 0) -> str | None:
-    """Of the copy that the index was, or became: its id, its SHA-1, the index's stamp then."""
-    with suppress(OSError, IndexError):
-        return index.with_name(_NOTE).read_text().splitlines()[line]
-    return None
-
-
-def _note(index: Path, own_id: str, sha1: str) -> None:
-    index.with_name(_NOTE).write_text(f"{own_id}\n{sha1}\n{_stamp(index)}\n")
-
-
-def _stamp(index: Path) -> str:
-    """Another text whenever somebody has written to it; nobody has it open."""
-    status, log = index.stat(), index.with_name(f"{INDEX}-wal")
-    waiting_bytes = log.stat().st_size if log.exists() else 0
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {waiting_bytes}"
-
-
-def _checked(path: str) -> str:
-    """A path that leads nowhere else."""
-    if not {"", ".", ".."}.isdisjoint(path.split("/")):
-        raise ValueError(f"not a name below the root: {path!r}")
-    return path

@@ -1,4 +1,4 @@
-"""One run per bucket, without a lock that a store would have to have.
+"""One run per remote destination, without a lock that a store would have to have.
 
 Whoever wants to hold it writes an object of its own, and then looks who else has one: of two at
 once, at least one sees the other, and whoever sees another refuses. Holders write theirs again now
@@ -10,14 +10,14 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from mirror.destinations import STATE
 from mirror.destinations.lock import is_dead_here, this_process, who
-from mirror.destinations.store import Store, Told
+from mirror.destinations.store import Told
 from mirror.errors import LockedError, UnwritableError
 
 _FOLDER: Final = f"{STATE}/locks"
@@ -25,10 +25,26 @@ RENEWED_EACH_S: Final = 60.0
 _LASTS: Final = timedelta(minutes=10)
 
 
-class Lease:
-    """What one process holds of one bucket."""
+class Leasing(Protocol):
+    """Where a lease can be had: a bucket's store, or a server."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def put(self, path: str, data: bytes, metadata: Mapping[str, str], /) -> object:
+        """Write a small file, whole."""
+
+    def listed(self, folder: str, /) -> Iterator[Told]:
+        """What lies below a folder, dated by the clock of whoever answers."""
+
+    def pieces(self, path: str, /) -> Iterator[bytes]:
+        """A file's bytes."""
+
+    def delete(self, path: str, /) -> None:
+        """Remove a file, if it is there."""
+
+
+class Lease:
+    """What one process holds of one destination."""
+
+    def __init__(self, store: Leasing, name: str) -> None:
         self._store = store
         self._name = name
         self._path = f"{_FOLDER}/{uuid.uuid4()}"
@@ -98,7 +114,7 @@ class Lease:
             raise refused(self._name, _who(self._store, others[0].path))
 
 
-def check_free(store: Store, name: str) -> None:
+def check_free(store: Leasing, name: str) -> None:
     """Refuse when a run holds it; leaves no trace.
 
     Raises:
@@ -122,7 +138,7 @@ def refused(name: str, holder: str) -> LockedError:
     )
 
 
-def _read(store: Store, path: str) -> dict[str, object]:
+def _read(store: Leasing, path: str) -> dict[str, object]:
     with suppress(OSError, ValueError):
         told = json.loads(b"".join(store.pieces(path)))
         if isinstance(told, dict):
@@ -130,5 +146,5 @@ def _read(store: Store, path: str) -> dict[str, object]:
     return {}
 
 
-def _who(store: Store, path: str) -> str:
+def _who(store: Leasing, path: str) -> str:
     return who(_read(store, path))

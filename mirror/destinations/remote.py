@@ -1,0 +1,301 @@
+"""What every destination elsewhere has on this machine: a folder beside it, and the index.
+
+An original waits in that folder until all of it is there and verified. The index lies there, too;
+its copy in the destination is renewed after a run that changed something, and fetched back by a
+machine that has none, or an older one.
+"""
+
+import errno
+import hashlib
+import os
+import sqlite3
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+from mirror.destinations import INDEX, PARTIAL, STATE, PartialFile, Written, partial, unwritable
+from mirror.destinations.folder import Folder
+from mirror.destinations.lease import Lease, Leasing, check_free, refused
+from mirror.errors import LockedError
+
+AT_ONCE: Final = 8  # files on their way there
+COPY: Final = f"{STATE}/{INDEX}"
+_NOTE: Final = "index.kept"  # beside the index: which copy it was, or became
+
+
+@dataclass(frozen=True, slots=True)
+class IndexCopy:
+    """The copy of the index in a destination."""
+
+    id: str  # another one each time that it is written
+    sha1: str | None  # as it was written; None: nobody says
+
+
+class Remote(ABC):
+    """One destination elsewhere, and the folder of this machine beside it."""
+
+    root = None
+
+    def __init__(self, name: str, spool: Path, leasing: Leasing) -> None:
+        """`spool` is that folder, which may come with `prepare`."""
+        self.name = name
+        self._leasing = leasing
+        self._spool_path = spool
+        self._spool = Folder(spool) if spool.exists() else None
+        self._lease: Lease | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder beside it."""
+        if self._spool is not None:
+            self._spool.close()
+
+    def where(self, path: str) -> str:
+        """The URL."""
+        return f"{self.name}/{path}"
+
+    # -- what a kind of them does ------------------------------------------------------------------
+
+    @abstractmethod
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """A file's bytes, piece by piece."""
+
+    @abstractmethod
+    def _index_copy(self) -> IndexCopy | None:
+        """The copy of the index that lies there; None when there is none."""
+
+    @abstractmethod
+    def _renew_index_copy(self, file: BinaryIO, sha1: str) -> str:
+        """Replace it, and get its id."""
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def sha1(self, path: str) -> bytes:
+        """The SHA-1 of a file's bytes, from reading all of them."""
+        digest = hashlib.sha1(usedforsecurity=False)
+        for piece in self.pieces(path):
+            digest.update(piece)
+        return digest.digest()
+
+    def fetched(self, path: str) -> BinaryIO:
+        """A file of this machine with the same bytes, which is gone when it is closed.
+
+        Raises:
+            OSError: they cannot be had.
+        """
+        file = tempfile.TemporaryFile(dir=self._spool_path)  # noqa: SIM115 (the caller closes it)
+        try:
+            for piece in self.pieces(path):
+                file.write(piece)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def clone(self, source: str, name: str, mtime_ns: int) -> tuple[Written, bytes]:
+        """Fetch a file into a partial one, finished; with its SHA-1 as read back."""
+        with closing(self.open_partial(name)) as new:
+            new.restart()
+            for piece in self.pieces(source):
+                new.write(piece)
+            written = new.finish(mtime_ns)
+        return written, self.sha1(partial(name))
+
+    # -- the folder beside it ----------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the folder beside it."""
+        try:
+            self._spool_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self._spool_path, error) from error
+        if self._spool is None:
+            self._spool = Folder(self._spool_path)
+        self._spool.prepare()
+
+    def open_partial(self, name: str) -> PartialFile:
+        """A partial file, on this machine."""
+        return self._prepared.open_partial(name)
+
+    @property
+    def _prepared(self) -> Folder:
+        if self._spool is None:
+            raise ValueError("prepare() first")
+        return self._spool
+
+    def _local(self, path: str) -> Folder | None:
+        """The folder beside it, where partial files are."""
+        return self._prepared if path.startswith(f"{STATE}/{PARTIAL}/") else None
+
+    def _local_work_files(self) -> list[str]:
+        return self._spool.work_files(PARTIAL) if self._spool is not None else []
+
+    # -- a batch, a run ----------------------------------------------------------------------------
+
+    @property
+    def at_once(self) -> int:
+        """A request takes long, and whoever answers takes many."""
+        return AT_ONCE
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Nothing has to be kept at hand."""
+        return nullcontext()
+
+    def make_durable(self) -> None:
+        """What waits on this machine survives a power cut; what was taken there, is there."""
+        if self._lease is not None:
+            self._lease.check()
+        if self._spool is not None:
+            self._spool.make_durable()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold it against other runs, of this machine and of others, while the block runs."""
+        lease = Lease(self._leasing, self.name)
+        with self._held_here(), lease.held():
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
+
+    @contextmanager
+    def _held_here(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._prepared.locked())
+            except LockedError as error:
+                raise refused(self.name, error.why.partition(" holds ")[0]) from error
+            yield
+
+    def check_free(self) -> None:
+        """Refuse when a run holds it."""
+        if self._spool is not None:
+            try:
+                self._spool.check_free()
+            except LockedError as error:
+                raise refused(self.name, error.why.partition(" holds ")[0]) from error
+        try:
+            check_free(self._leasing, self.name)
+        except OSError as error:
+            raise unwritable(self.name, error) from error
+
+    # -- the index ---------------------------------------------------------------------------------
+
+    @property
+    def keeps_index(self) -> bool:
+        """Whether a copy of the index lies there."""
+        return self._index_copy() is not None
+
+    def fetch_index(self) -> None:
+        """Have the index of the last run here, wherever that ran."""
+        try:
+            copy = self._index_copy()
+        except OSError as error:
+            raise unwritable(self.where(COPY), error) from error
+        if copy is None:
+            return  # none yet, or lost there too
+        self.prepare()
+        index = self._spool_path / COPY
+        if index.exists() and _noted(index) == copy.id:
+            return
+        try:
+            self._take_over_index(index, copy)
+        except OSError as error:
+            raise unwritable(self.where(COPY), error) from error
+
+    def _take_over_index(self, index: Path, copy: IndexCopy) -> None:
+        new = index.with_name(f"{INDEX}.fetched")
+        digest = hashlib.sha1(usedforsecurity=False)
+        with new.open("wb") as file:
+            for piece in self.pieces(COPY):
+                digest.update(piece)
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        if copy.sha1 not in (None, digest.hexdigest()):
+            raise OSError(errno.EIO, "it is not as it was written", COPY)
+        for end in ("-wal", "-shm", "-journal"):
+            index.with_name(INDEX + end).unlink(missing_ok=True)
+        new.replace(index)
+        _note(index, copy.id, digest.hexdigest())
+
+    def keep_index(self) -> None:
+        """Copy the index there, if it is not the one that lies there; nobody has it open.
+
+        Raises:
+            NoSpaceError, UnwritableError: it cannot be.
+        """
+        index = self._spool_path / COPY
+        # A library's index is large: where nothing was written it is not read either.
+        if not index.exists() or _noted(index, 2) == _stamp(index):
+            return
+        copy = index.with_name(f"{INDEX}.copied")
+        try:
+            copy.unlink(missing_ok=True)
+            with closing(sqlite3.connect(index)) as source, closing(sqlite3.connect(copy)) as new:
+                source.backup(new)
+            with copy.open("rb") as file:
+                sha1 = hashlib.file_digest(file, "sha1").hexdigest()
+                own_id = _noted(index) or ""
+                if sha1 != _noted(index, 1):
+                    own_id = self._renew_index_copy(file, sha1)
+            _note(index, own_id, sha1)
+        except sqlite3.Error:
+            return  # damaged: whoever opens it next will say so, and that one lies there still
+        except OSError as error:
+            raise unwritable(self.where(COPY), error) from error
+        finally:
+            copy.unlink(missing_ok=True)
+
+
+def folders_above(path: str) -> list[str]:
+    """The folders that a path goes through, the outermost first."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def checked(path: str) -> str:
+    """A path that leads nowhere else.
+
+    Raises:
+        ValueError: it may.
+    """
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError(f"not a name below the root: {path!r}")
+    return path
+
+
+def _noted(index: Path, line: int = 0) -> str | None:
+    """Of the copy that the index was, or became: its id, its SHA-1, the index's stamp then."""
+    with suppress(OSError, IndexError):
+        return index.with_name(_NOTE).read_text().splitlines()[line]
+    return None
+
+
+def _note(index: Path, own_id: str, sha1: str) -> None:
+    index.with_name(_NOTE).write_text(f"{own_id}\n{sha1}\n{_stamp(index)}\n")
+
+
+def _stamp(index: Path) -> str:
+    """Another text whenever somebody has written to it; nobody has it open."""
+    status, log = index.stat(), index.with_name(f"{INDEX}-wal")
+    waiting_bytes = log.stat().st_size if log.exists() else 0
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {waiting_bytes}"
