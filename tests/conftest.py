@@ -2,7 +2,9 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,7 +15,9 @@ from hypothesis import settings
 from mirror import logs
 from mirror.events import SCHEMA_VERSION, schema
 from mirror.sandbox import Sandbox
+from tests.ceph import Ceph, packages
 from tests.planted import PLANTED, assert_unsaid, assert_unwritten
+from tests.stores import Served
 
 # Other work on the machine is no failure: no test of a law is timed.
 settings.register_profile("dev", deadline=None)
@@ -75,3 +79,14 @@ def log() -> Iterator[list[dict[str, Any]]]:
     yield lines
     logs.configure(json_lines=False, level="info")  # lets go of a file, and of what a test chose
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Served]:
+    """A bucket of a real cluster, which starts once for all that need it."""
+    # Paths of its sockets must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="ceph-") as folder,
+        Ceph(packages(), Path(folder)).running() as store,
+    ):
+        yield store

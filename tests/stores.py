@@ -34,11 +34,12 @@ def rclone() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One S3 server with one bucket, whose objects are files in a folder."""
+    """One S3 server with one bucket; rclone's objects are files in a folder."""
 
     port: int
     folder: Path
     process: subprocess.Popen[bytes]
+    provider: str = "Rclone"  # as rclone calls it
 
     @property
     def endpoint(self) -> str:
@@ -72,7 +73,7 @@ class Served:
         told = {
             "RCLONE_CONFIG": os.devnull,
             "RCLONE_CONFIG_STORE_TYPE": "s3",
-            "RCLONE_CONFIG_STORE_PROVIDER": "Rclone",
+            "RCLONE_CONFIG_STORE_PROVIDER": self.provider,
             "RCLONE_CONFIG_STORE_ENDPOINT": self.endpoint,
             "RCLONE_CONFIG_STORE_ACCESS_KEY_ID": ACCESS_KEY,
             "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -81,6 +82,14 @@ class Served:
         return subprocess.run(
             command, env={**os.environ, **told}, capture_output=True, text=True, check=False
         )
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from tests.benchmarks.measuring import (
     peak_row,
     row,
 )
-from tests.benchmarks.server import Served, free_port, running, served
+from tests.benchmarks.server import Served, running, served
+from tests.stores import free_port
 
 _RCLONE = "rclone copy --config '' --transfers 8 --checkers 8 --http-url {url} :http: {target}"
 _SHA1SUM = "find {target} -type f -print0 | xargs -0 sha1sum > {target}.sums"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.library import asset_id, content
+from tests.stores import free_port
 
 _PROJECT = Path(__file__).parents[2]
 _CONFIG = """
@@ -137,14 +138,6 @@ def running(command: list[str], port: int, *, told: list[int] | None = None) -> 
         out, _ = process.communicate()
         if told is not None:
             told += map(int, out.split())
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _nginx() -> str:

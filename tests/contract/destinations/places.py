@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +54,7 @@ REAL = {
     "exfat": (["mkfs.exfat"], ["mount.exfat-fuse"], "exfatprogs and exfat-fuse"),
     "ntfs": (["mkfs.ntfs", "-q", "-F", "-f"], ["lowntfs-3g", "-o", "ignore_case"], "ntfs-3g"),
 }
+BUCKETS = {"bucket", "bucket of Ceph"}
 _SIZE_BYTES = 24 << 20
 
 
@@ -156,9 +157,9 @@ _served: dict[Path, Served] = {}  # by the folder that it was started for
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Path]:
-    """A store, for buckets' prefixes that are called like folders in it."""
-    with served(folder) as store:
+def serving(folder: Path, running: Served | None = None) -> Iterator[Path]:
+    """A store, for buckets' prefixes that are called like folders in it; rclone's, if none runs."""
+    with nullcontext(running) if running else served(folder) as store:
         _served[folder] = store
         yield folder
 
@@ -207,8 +208,8 @@ def opened(kind: str, root: Path) -> Iterator[tuple[OpenDestination, Hands]]:
             destination.prepare()
             yield destination, MemoryHands(volume)
         return
-    if kind == "bucket":
-        store, prefix = _served[root.parent], f"some/{root.name}"
+    if kind in BUCKETS:
+        store, prefix = _served[root.parent], f"{root.parent.name}/{root.name}"
         with Bucket(Store(store.account(prefix)), f"s3://bucket/{prefix}", root) as bucket:
             bucket.prepare()
             yield bucket, BucketHands(store, prefix)

@@ -16,6 +16,7 @@ from mirror.core.model import EntryKind
 from mirror.destinations import MARKER, PARTIAL, STATE, OpenDestination, concerns_path, partial
 from mirror.errors import LockedError, NotOursError
 from tests.contract.destinations.places import (
+    BUCKETS,
     POOR,
     REAL,
     SECOND_NS,
@@ -25,7 +26,10 @@ from tests.contract.destinations.places import (
     serving,
 )
 
-KINDS = ["folder", "bucket", "memory", *(f"memory, {name}" for name in POOR), *REAL]
+KINDS = [
+    *("folder", "bucket", "memory", *(f"memory, {name}" for name in POOR), *REAL),
+    pytest.param("bucket of Ceph", marks=pytest.mark.ceph),
+]
 # What is known of some, whatever they say of themselves.
 TOLD = {
     "ext4": {
@@ -81,13 +85,15 @@ def disk(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
     # Not among pytest's own, which it clears away while something is mounted there.
     with TemporaryDirectory() as name:
         folder = Path(name)
-        with _made(kind, folder) as place:
+        with _made(kind, folder, request) as place:
             yield kind, place
 
 
-def _made(kind: str, folder: Path) -> AbstractContextManager[Path]:
+def _made(kind: str, folder: Path, request: pytest.FixtureRequest) -> AbstractContextManager[Path]:
     if kind in REAL:
         return mounted(kind, folder)
+    if kind == "bucket of Ceph":
+        return serving(folder, request.getfixturevalue("ceph"))
     return serving(folder) if kind == "bucket" else nullcontext(folder)
 
 
@@ -393,7 +399,7 @@ def test_a_move_that_was_cut_in_the_middle_is_ended(place: Place):
 def test_empty_folders_above_a_path_go_up_to_the_root(place: Place):
     place.hands.put("a/b/c/gone.jpg")
     place.hands.put("d/file")
-    if place.kind != "bucket":
+    if place.kind not in BUCKETS:
         place.hands.make_folder("d/e")
     place.there.move("a/b/c/gone.jpg", "moved.jpg")
     place.there.drop_empty_folders("a/b/c/gone.jpg")
