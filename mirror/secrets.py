@@ -33,6 +33,21 @@ def read_secret(secret: Secret, *, command_limit_s: float = COMMAND_LIMIT_S) -> 
     return _checked(_text_of(secret, source, command_limit_s).rstrip("\r\n"), source)
 
 
+def read_password(secret: Secret, *, command_limit_s: float = COMMAND_LIMIT_S) -> str:
+    """As `read_secret`, and of any characters that fit on one line.
+
+    Raises:
+        KeyRefusedError: there is none to be read. Names the source, never the password.
+    """
+    source = source_of(secret)
+    password = _text_of(secret, source, command_limit_s).rstrip("\r\n")
+    if not password:
+        raise _no_key(source, "it is empty or not set")
+    if not password.isprintable():
+        raise _no_key(source, "it holds more than a line of text", "leave nothing but the password")
+    return password
+
+
 def _text_of(secret: Secret, source: str, command_limit_s: float) -> str:
     match secret:
         case LiteralSecret(key):

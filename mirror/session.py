@@ -131,7 +131,7 @@ class Session:
                             here=self._nearby.add(
                                 site_of(destination).root,
                                 links=destination.dedupe is Dedupe.HARDLINK,
-                                is_remote=destination.is_bucket,
+                                is_remote=destination.is_remote,
                             ),
                             allowance=allowance,
                             place=len(self.reports),

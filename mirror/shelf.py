@@ -125,7 +125,7 @@ def keeper(choice: Chosen, known: Known, wait_s: float) -> Keeper:
 
 
 def _check_outside(to: Path | None, destination: Destination) -> None:
-    if destination.is_bucket:
+    if destination.is_remote:
         return
     if to is not None and to.resolve().is_relative_to(Path(destination.path).resolve()):
         raise UsageError(

@@ -143,7 +143,7 @@ class _Look:
                 newer(read_last_run(folder), self._remembered),
                 **self._kept(),
                 is_running=_is_held(folder),
-                free_bytes=None if self._destination.is_bucket else folder.free_bytes(),
+                free_bytes=None if self._destination.is_remote else folder.free_bytes(),
                 marker=marker,
             )
 

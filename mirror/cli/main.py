@@ -83,7 +83,7 @@ def make_parser() -> Parser:
     """Every command and what it takes."""
     parser = Parser(
         prog="mirror",
-        description="One-way mirrors of Immich photo libraries into plain folders and buckets.",
+        description="One-way mirrors of Immich photo libraries into folders, buckets and servers.",
         epilog="example:\n  mirror demo\n  mirror sync family",
         formatter_class=RawDescriptionRichHelpFormatter,
     )

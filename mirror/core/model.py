@@ -197,11 +197,14 @@ class Limits:
 class Destination:
     """Where files are written, and under which policies."""
 
-    path: str  # absolute, "~" expanded; or "s3://bucket/prefix"
+    path: str  # absolute, "~" expanded; or "s3://bucket/prefix", or "sftp://user@host/folder"
     endpoint: str | None = None  # of a bucket; None: as the environment says, or Amazon's
     region: str | None = None
     access_key: Secret | None = None
     secret_key: Secret | None = None
+    key_file: str | None = None  # of SFTP; None: the user's own and the agent's, if no password
+    password: Secret | None = None
+    known_hosts: str | None = None  # None: the user's own, and the machine's
     on_removed: OnGone = OnGone.KEEP
     on_unmatched: OnGone = OnGone.KEEP
     quarantine_days: int = 30
@@ -215,6 +218,16 @@ class Destination:
     def is_bucket(self) -> bool:
         """Whether it is a bucket, and no folder."""
         return self.path.startswith("s3://")
+
+    @property
+    def is_sftp(self) -> bool:
+        """Whether it is a folder of a server that speaks SFTP."""
+        return self.path.startswith("sftp://")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether no path of this machine leads to it."""
+        return self.is_bucket or self.is_sftp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

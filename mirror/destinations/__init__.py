@@ -349,6 +349,10 @@ def site_of(destination: Destination) -> Site:
         from mirror.destinations.bucket_site import BucketSite  # noqa: PLC0415
 
         return BucketSite(destination)
+    if destination.is_sftp:
+        from mirror.destinations.sftp_site import SftpSite  # noqa: PLC0415
+
+        return SftpSite(destination)
     from mirror.destinations.site import FolderSite  # noqa: PLC0415
 
     return FolderSite(Path(destination.path))
@@ -369,6 +373,12 @@ def unwritable(where: str | os.PathLike[str], error: OSError) -> DestinationErro
     why = error.strerror or str(error)
     if error.errno in _FULL:
         return NoSpaceError(f"{where}: the disk is full", why=why, hint="make room and run again")
+    if str(where).startswith("sftp://"):
+        return UnwritableError(
+            f"{where}: cannot be used as a destination",
+            why=why,
+            hint="check the folder on the server, and what this user may do there",
+        )
     if "://" in str(where):
         return UnwritableError(
             f"{where}: cannot be used as a destination",

@@ -12,17 +12,13 @@ work. A move is a copy and then a delete; both objects carry the same id in betw
 import base64
 import errno
 import hashlib
-import json
 import os
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import (
-    closing,
-    suppress,
-)
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -46,9 +42,7 @@ from mirror.destinations.store import Store, Told, part_bytes
 from mirror.errors import NotOursError
 from mirror.stopping import check_stopping
 
-_LARGE_AT_ONCE: Final = (
-    2  # files on their way into the bucket that come in parts, of which several are held in memory
-)
+_LARGE_AT_ONCE: Final = 2  # of those on their way that come in parts, several held in memory
 _LOOKS_AT_ONCE: Final = 16
 _LOOKS: Final = 1000
 _FEW: Final = 8
@@ -80,7 +74,6 @@ class Bucket(Remote):
         self._turn = threading.Lock()
         self._are_folders: set[str] = set()  # seen, or made
         self._is_scanned = False  # so that there are no others, as far as can be known
-        self._refuses_overwrites: bool | None = None  # not looked up yet
 
     def close(self) -> None:
         """Let go of what lies on this machine."""
@@ -346,16 +339,6 @@ class Bucket(Remote):
 
     def _is_known_folder(self, path: str) -> bool:
         return path in self._are_folders or (not self._is_scanned and self._store.lies_below(path))
-
-    def _has_seen_refusals(self) -> bool:
-        """Whether the store was seen to refuse to overwrite, by what its marker says."""
-        if self._refuses_overwrites is None:
-            told: object = None
-            with suppress(ValueError, LookupError, TypeError):
-                told = json.loads(self.read_state(MARKER) or b"{}")["abilities"]
-            can = told.get("no_overwrite_rename") if isinstance(told, dict) else None
-            self._refuses_overwrites = can is True
-        return self._refuses_overwrites
 
     def _copy(self, told: Told, path: str) -> None:
         """The same object under another name, all of it, with what is written beside it."""

@@ -20,7 +20,7 @@ from mirror.destinations.lock import is_dead_here, this_process, who
 from mirror.destinations.store import Told
 from mirror.errors import LockedError, UnwritableError
 
-_FOLDER: Final = f"{STATE}/locks"
+FOLDER: Final = f"{STATE}/locks"
 RENEWED_EACH_S: Final = 60.0
 _LASTS: Final = timedelta(minutes=10)
 
@@ -47,7 +47,7 @@ class Lease:
     def __init__(self, store: Leasing, name: str) -> None:
         self._store = store
         self._name = name
-        self._path = f"{_FOLDER}/{uuid.uuid4()}"
+        self._path = f"{FOLDER}/{uuid.uuid4()}"
         self._renewed_s = 0.0
         self._ended = threading.Event()
 
@@ -97,7 +97,7 @@ class Lease:
 
     def _others(self) -> list[Told]:
         """Those that live, by the store's clock; those that are over are cleared away."""
-        found = list(self._store.listed(_FOLDER))
+        found = list(self._store.listed(FOLDER))
         now = max(told.modified for told in found) if found else datetime.now(UTC)
         living = []
         for told in found:
@@ -121,7 +121,7 @@ def check_free(store: Leasing, name: str) -> None:
         LockedError: one does.
     """
     now = datetime.now(UTC)  # of this machine: nothing is written that the store would date
-    for told in store.listed(_FOLDER):
+    for told in store.listed(FOLDER):
         if now - told.modified <= _LASTS and not is_dead_here(_read(store, told.path)):
             raise refused(name, _who(store, told.path))
 

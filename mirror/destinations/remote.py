@@ -7,6 +7,7 @@ machine that has none, or an older one.
 
 import errno
 import hashlib
+import json
 import os
 import sqlite3
 import tempfile
@@ -24,7 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from mirror.destinations import INDEX, PARTIAL, STATE, PartialFile, Written, partial, unwritable
+from mirror.destinations import (
+    INDEX,
+    MARKER,
+    PARTIAL,
+    STATE,
+    PartialFile,
+    Written,
+    partial,
+    unwritable,
+)
 from mirror.destinations.folder import Folder
 from mirror.destinations.lease import Lease, Leasing, check_free, refused
 from mirror.errors import LockedError
@@ -54,6 +64,7 @@ class Remote(ABC):
         self._spool_path = spool
         self._spool = Folder(spool) if spool.exists() else None
         self._lease: Lease | None = None
+        self._refuses_overwrites: bool | None = None  # not looked up yet
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +86,10 @@ class Remote(ABC):
     @abstractmethod
     def pieces(self, path: str) -> Iterator[bytes]:
         """A file's bytes, piece by piece."""
+
+    @abstractmethod
+    def read_state(self, name: str) -> bytes | None:
+        """One of our own small files; None when it is not there."""
 
     @abstractmethod
     def _index_copy(self) -> IndexCopy | None:
@@ -146,6 +161,18 @@ class Remote(ABC):
 
     def _local_work_files(self) -> list[str]:
         return self._spool.work_files(PARTIAL) if self._spool is not None else []
+
+    # -- its promises ------------------------------------------------------------------------------
+
+    def _has_seen_refusals(self) -> bool:
+        """Whether it was seen to refuse to overwrite, by what its marker says."""
+        if self._refuses_overwrites is None:
+            told: object = None
+            with suppress(ValueError, LookupError, TypeError):
+                told = json.loads(self.read_state(MARKER) or b"{}")["abilities"]
+            can = told.get("no_overwrite_rename") if isinstance(told, dict) else None
+            self._refuses_overwrites = can is True
+        return self._refuses_overwrites
 
     # -- a batch, a run ----------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from mirror.core.filter import typed_key
 from mirror.core.layout import LayoutError, compile_layout
 from mirror.core.model import Mirror, NameRules
 from mirror.profile.positions import Loc
-from mirror.profile.values import absolute_path, bucket_url
+from mirror.profile.values import absolute_path, remote_url
 
 Raw = dict[str, Any]  # what tomllib reads
 
@@ -45,7 +45,7 @@ def faults(raw: Raw, trust: Trust) -> Iterator[Fault]:
     yield from _account_names(raw)
     yield from _layouts(raw)
     yield from _destinations(raw)
-    yield from _bucket_keys(raw, trust)
+    yield from _destination_keys(raw, trust)
     for loc, table in _filters(raw):
         yield from _said_twice(loc, table)
         yield from _search(loc, table)
@@ -70,10 +70,10 @@ def _accounts(raw: Raw, trust: Trust) -> Iterator[Fault]:
         yield from _key((*loc, "api_key"), account.get("api_key"), trust)
 
 
-def _bucket_keys(raw: Raw, trust: Trust) -> Iterator[Fault]:
+def _destination_keys(raw: Raw, trust: Trust) -> Iterator[Fault]:
     for loc, mirror in _mirrors(raw):
         for index, destination in enumerate(_list(mirror.get("destinations"))):
-            for name in ("access_key", "secret_key"):
+            for name in ("access_key", "secret_key", "password"):
                 place = (*loc, "destinations", index, name)
                 yield from _key(place, _table(destination).get(name), trust)
 
@@ -145,7 +145,7 @@ def _destinations(raw: Raw) -> Iterator[Fault]:
             yield Fault(second, f"{_owner(first)} already writes to {one}")
         elif _is_below(one, other) or _is_below(other, one):
             inner, outer = (one, other) if _is_below(one, other) else (other, one)
-            own = "prefix" if _URL in inner else "folder"
+            own = "prefix" if inner.startswith("s3://") else "folder"
             yield Fault(
                 second,
                 f"{inner} lies inside {outer}; the other one is of {_owner(first)}",
@@ -153,12 +153,9 @@ def _destinations(raw: Raw) -> Iterator[Fault]:
             )
 
 
-_URL: Final = "://"
-
-
 def _places(destination: Raw) -> Iterator[tuple[str, str]]:
     """Where it writes, by the key that says so; nothing where that cannot be."""
-    for key, read in (("path", absolute_path), ("url", bucket_url)):
+    for key, read in (("path", absolute_path), ("url", remote_url)):
         text = destination.get(key)
         if isinstance(text, str):
             with suppress(ValueError):

@@ -251,6 +251,9 @@ def _destination(table: DestinationTable, layers: tuple[DestinationKeys, ...]) -
         region=table.region,
         access_key=table.access_key,
         secret_key=table.secret_key,
+        key_file=table.key_file,
+        password=table.password,
+        known_hosts=table.known_hosts,
         **given | limits,
     )
 

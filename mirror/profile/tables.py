@@ -25,9 +25,9 @@ from mirror.profile.values import (
     After,
     ApiKey,
     Before,
-    BucketUrl,
     Days,
     Duration,
+    File,
     Folder,
     MetricsFile,
     Mount,
@@ -37,6 +37,7 @@ from mirror.profile.values import (
     Ping,
     Rate,
     Ratings,
+    RemoteUrl,
     Search,
     Server,
     Size,
@@ -192,8 +193,8 @@ class DestinationTable(DestinationKeys):
 
     path: Folder | None = None
     """The folder: absolute, or beginning with "~/"."""
-    url: BucketUrl | None = None
-    """The bucket instead of a folder: s3://bucket, or s3://bucket/prefix."""
+    url: RemoteUrl | None = None
+    """Elsewhere instead of a folder: s3://bucket/prefix, or sftp://user@host/folder."""
     endpoint: Server | None = None
     """Where the bucket's store answers, if it is not Amazon's, nor said by AWS_ENDPOINT_URL."""
     region: Text | None = None
@@ -202,19 +203,34 @@ class DestinationTable(DestinationKeys):
     """Where the access key id is read from; without it, the AWS environment."""
     secret_key: ApiKey | None = None
     """Where the secret access key is read from; without it, the AWS environment."""
+    key_file: File | None = None
+    """The private key for SFTP; without it or a password, the user's own and ssh-agent's."""
+    password: ApiKey | None = None
+    """Where the password for SFTP is read from."""
+    known_hosts: File | None = None
+    """The file that has the server's key; without it, that of the user and the machine's."""
 
     @model_validator(mode="after")
     def _one_place(self) -> "DestinationTable":
         if (self.path is None) == (self.url is None):
-            raise ValueError("should have either path, for a folder, or url, for a bucket")
+            raise ValueError(
+                "should have either path, for a folder, or url, for a bucket or a server"
+            )
         of_buckets = (self.endpoint, self.region, self.access_key, self.secret_key)
-        if self.url is None and any(value is not None for value in of_buckets):
-            raise ValueError("endpoint, region, access_key and secret_key are for a url")
+        if not _has(self.url, "s3://") and any(value is not None for value in of_buckets):
+            raise ValueError("endpoint, region, access_key and secret_key are for a url of s3://")
+        of_servers = (self.key_file, self.password, self.known_hosts)
+        if not _has(self.url, "sftp://") and any(value is not None for value in of_servers):
+            raise ValueError("key_file, password and known_hosts are for a url of sftp://")
         if (self.access_key is None) != (self.secret_key is None):
             raise ValueError("access_key and secret_key go together")
         if self.url is not None and (self.require_mount or self.dedupe not in (None, Dedupe.OFF)):
             raise ValueError("require_mount and dedupe are for a path")
         return self
+
+
+def _has(url: str | None, scheme: str) -> bool:
+    return url is not None and url.startswith(scheme)
 
 
 class MirrorTable(MirrorKeys):

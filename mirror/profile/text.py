@@ -77,10 +77,10 @@ def _table_as_toml(value: Mirror | Filter | Destination | Limit) -> dict[str, An
         item = getattr(value, field.name)
         if field.name == "min_free_bytes":
             table["min_free"] = _size_text(item)
-        elif field.name in ("access_key", "secret_key"):
+        elif field.name in ("access_key", "secret_key", "password"):
             if item is not None:
                 table[field.name] = masked(item)
-        elif isinstance(value, Destination) and value.is_bucket and field.name in _OF_FOLDERS:
+        elif isinstance(value, Destination) and value.is_remote and field.name in _OF_FOLDERS:
             if field.name == "path":
                 table["url"] = item
         elif item is not None and item not in ((), {}):

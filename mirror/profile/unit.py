@@ -60,7 +60,7 @@ def _service(profile: Profile) -> Iterator[str]:
 
 def _destinations(profile: Profile) -> list[str]:
     every = (destination for mirror in profile.mirrors for destination in mirror.destinations)
-    paths = (destination.path for destination in every if not destination.is_bucket)
+    paths = (destination.path for destination in every if not destination.is_remote)
     return list(dict.fromkeys(paths))
 
 
@@ -72,12 +72,17 @@ def _secrets(profile: Profile) -> list[Secret]:
     keys = [account.api_key for account in profile.accounts.values()]
     for mirror in profile.mirrors:
         for destination in mirror.destinations:
-            keys += [key for key in (destination.access_key, destination.secret_key) if key]
+            own = (destination.access_key, destination.secret_key, destination.password)
+            keys += [key for key in own if key]
     return [*keys, profile.ping] if profile.ping else keys
 
 
 def _key_files(profile: Profile) -> list[str]:
-    return list(dict.fromkeys(key.path for key in _secrets(profile) if isinstance(key, FileSecret)))
+    files = [key.path for key in _secrets(profile) if isinstance(key, FileSecret)]
+    for mirror in profile.mirrors:
+        for destination in mirror.destinations:
+            files += [file for file in (destination.key_file, destination.known_hosts) if file]
+    return list(dict.fromkeys(files))
 
 
 def _credentials(profile: Profile) -> list[str]:

@@ -223,7 +223,15 @@ def _folder(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("should be the path of a folder")  # noqa: TRY004 (as above)
     if "://" in value:
-        raise ValueError("should be the path of a folder; a bucket is given as url")
+        raise ValueError(
+            "should be the path of a folder; a bucket is given as url, and so is a server"
+        )
+    return absolute_path(value)
+
+
+def _file(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("should be the path of a file")  # noqa: TRY004 (as above)
     return absolute_path(value)
 
 
@@ -239,10 +247,53 @@ def bucket_url(value: object) -> str:
     """
     found = _BUCKET.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError("should be s3://bucket or s3://bucket/prefix")
+        raise ValueError("should be s3://bucket or s3://bucket/prefix, or sftp://user@host/folder")
     if not {".", "..", ".mirror"}.isdisjoint(found[2].split("/")):
         raise ValueError('should have no ".", ".." or ".mirror" in its prefix')
     return f"s3://{found[1]}{found[2]}"
+
+
+# A user, a host by name or address, a port, and a folder as folders of ours could be called.
+_SFTP: Final = re.compile(
+    r"sftp://([^\s:@/\x00-\x1f\x7f]+)@([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+    r"((?:/[^/\x00-\x1f\x7f]+)*)/?"
+)
+
+
+def remote_url(value: object) -> str:
+    """A bucket, or a folder of a server, without a slash at the end.
+
+    Raises:
+        ValueError: it is neither. Shows nothing of it: it may hold a password.
+    """
+    if isinstance(value, str) and value.startswith("sftp:"):
+        return sftp_url(value)
+    return bucket_url(value)
+
+
+def sftp_url(text: str) -> str:
+    """A folder of a server, without a slash at the end, and without the port that is meant anyway.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _SFTP.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            "should be sftp://user@host/folder, or sftp://user@host:port/folder; a password has a"
+            " key of its own"
+        )
+    user, host, port, folder = found.groups()
+    if port is not None and not 1 <= int(port) <= _MOST_PORT:
+        raise ValueError("should have a port from 1 to 65535")
+    if not {".", "..", ".mirror"}.isdisjoint(folder.split("/")):
+        raise ValueError('should have no ".", ".." or ".mirror" in its folder')
+    shown = "" if port is None or int(port) == _SSH_PORT else f":{int(port)}"
+    return f"sftp://{user}@{host.lower()}{shown}{folder}"
+
+
+_SSH_PORT: Final = 22
+_MOST_PORT: Final = 65_535
 
 
 def _mount(value: object) -> bool | str:
@@ -355,8 +406,13 @@ Server = Annotated[
 Folder = Annotated[
     str, PlainValidator(_folder), WithJsonSchema({"type": "string", "pattern": "^(/|~/|~$)"})
 ]
-BucketUrl = Annotated[
-    str, PlainValidator(bucket_url), WithJsonSchema({"type": "string", "pattern": "^s3://[a-z0-9]"})
+RemoteUrl = Annotated[
+    str,
+    PlainValidator(remote_url),
+    WithJsonSchema({"type": "string", "pattern": "^(s3://[a-z0-9]|sftp://[^:@/]+@)"}),
+]
+File = Annotated[
+    str, PlainValidator(_file), WithJsonSchema({"type": "string", "pattern": "^(/|~/)"})
 ]
 Mount = Annotated[
     bool | str,

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +16,11 @@ from mirror.destinations import OpenDestination
 from mirror.destinations.bucket import Bucket
 from mirror.destinations.folder import Folder
 from mirror.destinations.memory import MemoryDestination
+from mirror.destinations.sftp import SftpFolder
 from mirror.destinations.store import Store
 from mirror.destinations.volume import Traits, Volume
+from tests import servers
+from tests.servers import Server
 from tests.stores import Served, served
 
 SECOND_NS = 10**9
@@ -98,9 +101,44 @@ class FolderHands:
     def link_hard(self, path: str, other: str) -> None:
         (self.root / other).hardlink_to(self.root / path)
 
+    def close(self) -> None:
+        """It was only a path."""
+
     def paths(self) -> set[str]:
         files = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
         return {str(path) for path in files if path.parts[0] != ".mirror"}
+
+
+class SftpHands(FolderHands):
+    """One that speaks SFTP too: rclone's server knows only what comes that way, and no links."""
+
+    def __init__(self, server: Server, root: Path) -> None:
+        super().__init__(root)
+        self._session = server.session(root.name)
+
+    def put(self, path: str, data: bytes = b"x", mtime_ns: int | None = None) -> None:
+        self._make(path.rpartition("/")[0])
+        self._session.put(path, data, {})
+        if mtime_ns is not None:
+            self._session.set_time(path, mtime_ns // SECOND_NS)
+
+    def _make(self, folder: str) -> None:
+        if folder:
+            self._make(folder.rpartition("/")[0])
+            with suppress(OSError):
+                self._session.make_folder(folder)
+
+    def make_folder(self, path: str) -> None:
+        self._make(path)
+
+    def link(self, path: str, target: str) -> None:
+        raise OSError(errno.ENOTSUP, "no links here", path, None, target)
+
+    def link_hard(self, path: str, other: str) -> None:
+        raise OSError(errno.ENOTSUP, "no links here", path, None, other)
+
+    def close(self) -> None:
+        self._session.close()
 
 
 class MemoryHands:
@@ -156,11 +194,22 @@ class BucketHands:
 _served: dict[Path, Served] = {}  # by the folder that it was started for
 
 
+_servers: dict[Path, Server] = {}  # the same
+
+
 @contextmanager
 def serving(folder: Path, running: Served | None = None) -> Iterator[Path]:
     """A store, for buckets' prefixes that are called like folders in it; rclone's, if none runs."""
     with nullcontext(running) if running else served(folder) as store:
         _served[folder] = store
+        yield folder
+
+
+@contextmanager
+def serving_sftp(kind: str, folder: Path) -> Iterator[Path]:
+    """A server, for folders that are called like folders in it."""
+    with servers.served(kind, folder) as server:
+        _servers[folder] = server
         yield folder
 
 
@@ -213,6 +262,18 @@ def opened(kind: str, root: Path) -> Iterator[tuple[OpenDestination, Hands]]:
         with Bucket(Store(store.account(prefix)), f"s3://bucket/{prefix}", root) as bucket:
             bucket.prepare()
             yield bucket, BucketHands(store, prefix)
+        return
+    if kind.startswith("sftp"):
+        server = _servers[root.parent]
+        there = server.folder / root.name
+        session = server.session("")
+        session.make_folder(root.name)
+        session.enter(f"{server.root.rstrip('/')}/{root.name}")
+        with SftpFolder(session, server.url(root.name), root) as sftp:
+            sftp.prepare()
+            hands = FolderHands(there) if server.kind == "openssh" else SftpHands(server, there)
+            yield sftp, hands
+            hands.close()
         return
     root.mkdir()
     with Folder(root) as folder:

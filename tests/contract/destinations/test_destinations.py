@@ -24,10 +24,13 @@ from tests.contract.destinations.places import (
     mounted,
     opened,
     serving,
+    serving_sftp,
 )
 
 KINDS = [
-    *("folder", "bucket", "memory", *(f"memory, {name}" for name in POOR), *REAL),
+    *("folder", "bucket", "sftp, openssh", "sftp, rclone", "memory"),
+    *(f"memory, {name}" for name in POOR),
+    *REAL,
     pytest.param("bucket of Ceph", marks=pytest.mark.ceph),
 ]
 # What is known of some, whatever they say of themselves.
@@ -94,6 +97,8 @@ def _made(kind: str, folder: Path, request: pytest.FixtureRequest) -> AbstractCo
         return mounted(kind, folder)
     if kind == "bucket of Ceph":
         return serving(folder, request.getfixturevalue("ceph"))
+    if kind.startswith("sftp"):
+        return serving_sftp(kind.removeprefix("sftp, "), folder)
     return serving(folder) if kind == "bucket" else nullcontext(folder)
 
 

@@ -1,0 +1,140 @@
+"""Where a server's folder is, and the folder of this machine beside it."""
+
+import hashlib
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from mirror.core.model import Destination
+from mirror.core.secret import Secret
+from mirror.destinations import INDEX, MARKER, STATE, unwritable
+from mirror.destinations.sftp import SftpFolder
+from mirror.destinations.sftp_session import PORT, Login, Session
+from mirror.errors import MirrorError, NotMountedError, NotOursError, UnwritableError
+from mirror.secrets import read_password
+from mirror.settings import state_directory
+
+_SCHEME: Final = "sftp://"
+
+
+class SftpSite:
+    """A folder of a server."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self.name = destination.path
+        self._server, self._folder = _split(destination.path)
+        self.root = _beside(destination)
+        self.index_path = self.root / STATE / INDEX
+        self._session: Session | None = None
+
+    def check(self, *, require_mount: bool | str) -> None:
+        """Refuse a folder inside another destination, and Immich's own.
+
+        Raises:
+            NotMountedError: the profile requires a mount, which nobody can see from here.
+            NotOursError: it is Immich's own, or inside another destination.
+            UnwritableError: the server does not answer, or refuses the login.
+        """
+        if require_mount:
+            raise NotMountedError(
+                f"{self.name}: the profile requires a mount, and nobody can see one from here",
+                hint="set require_mount = false for this destination",
+            )
+        parts = self._parts()
+        self._refuse([*parts, ".immich"], "this folder belongs to Immich itself")
+        for count in range(len(parts)):
+            self._refuse([*parts[:count], STATE, MARKER], "lies inside another destination")
+
+    def _refuse(self, parts: list[str], what: str) -> None:
+        try:
+            found = _lies(self._connected(), parts)
+        except PermissionError:
+            return  # a login often sees its own folder alone
+        except OSError as error:
+            raise unwritable(self.name, error) from error
+        if found:
+            raise NotOursError(
+                f"{self.name}: {what}",
+                why=f"/{'/'.join(parts)} exists there",
+                hint="choose a folder beside it",
+            )
+
+    def open(self) -> SftpFolder | None:
+        """The folder; None when it is not there."""
+        try:
+            found = _lies(self._connected(), self._parts())
+        except OSError as error:
+            raise unwritable(self.name, error) from error
+        return self._entered() if found else None
+
+    def make(self) -> SftpFolder:
+        """The folder, made if need be."""
+        session, parts = self._connected(), self._parts()
+        try:
+            for count in range(1, len(parts) + 1):
+                if not _lies(session, parts[:count]):
+                    session.make_folder("/".join(parts[:count]))
+        except OSError as error:
+            raise unwritable(self.name, error) from error
+        return self._entered()
+
+    def _parts(self) -> list[str]:
+        return [part for part in self._folder.split("/") if part]
+
+    def _entered(self) -> SftpFolder:
+        session, self._session = self._connected(), None  # whoever has the folder ends it
+        session.enter(f"/{'/'.join(self._parts())}")
+        return SftpFolder(session, self.name, self.root)
+
+    def _connected(self) -> Session:
+        if self._session is None:
+            session = Session(self._login())
+            try:
+                session.connect()
+            except BaseException:
+                session.close()
+                raise
+            self._session = session
+        return self._session
+
+    def _login(self) -> Login:
+        wanted = self._destination
+        return Login(
+            host=self._server.hostname or "",
+            port=self._server.port or PORT,
+            user=self._server.username or "",
+            key_file=wanted.key_file,
+            password=self._password(wanted.password),
+            known_hosts=wanted.known_hosts,
+        )
+
+    def _password(self, secret: Secret | None) -> str | None:
+        if secret is None:
+            return None
+        try:
+            return read_password(secret)
+        except MirrorError as error:
+            what = error.what.replace("API key", "password")
+            raise UnwritableError(f"{self.name}: {what}", why=error.why, hint=error.hint) from error
+
+
+def _lies(session: Session, parts: list[str]) -> bool:
+    try:
+        session.look("/".join(parts), follows=True)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _split(url: str) -> tuple[SplitResult, str]:
+    """User, host and port, and the folder, in which every character means itself."""
+    server, _, folder = url.removeprefix(_SCHEME).partition("/")
+    return urlsplit(f"{_SCHEME}{server}"), folder
+
+
+def _beside(destination: Destination) -> Path:
+    """One folder for each server, user and folder."""
+    digest = hashlib.sha1(destination.path.encode(), usedforsecurity=False).hexdigest()[:12]
+    host = _split(destination.path)[0].hostname or ""
+    return state_directory() / "sftp" / f"{host.replace(':', '_')}-{digest}"

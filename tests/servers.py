@@ -1,0 +1,170 @@
+"""Real servers that speak SFTP, started for a test on loopback."""
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mirror.destinations.sftp_session import Login, Session
+from tests.stores import rclone, started
+
+USER = "family"
+PASSWORD = "planted pass-word"
+KINDS = ("openssh", "rclone")
+_SSHD = Path("/usr/sbin/sshd")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server, whose files lie in a folder of this machine."""
+
+    kind: str
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+    user: str
+    root: str  # what it calls the folder
+    known_hosts: Path
+    key_file: Path | None
+
+    def url(self, path: str = "photos") -> str:
+        return f"sftp://{self.user}@127.0.0.1:{self.port}{self.root.rstrip('/')}/{path}"
+
+    def login(self) -> Login:
+        return Login(
+            host="127.0.0.1",
+            port=self.port,
+            user=self.user,
+            key_file=str(self.key_file) if self.key_file else None,
+            password=None if self.key_file else PASSWORD,
+            known_hosts=str(self.known_hosts),
+        )
+
+    def session(self, path: str) -> Session:
+        """Logged in, in a folder that is there."""
+        session = Session(self.login())
+        session.enter(f"{self.root.rstrip('/')}/{path}")
+        return session
+
+    def destination(self, path: str = "photos", **changed: str) -> str:
+        """Its table of a profile, in which the password's file is beside the folder."""
+        told = {"url": self.url(path), "known_hosts": str(self.known_hosts)} | changed
+        if self.key_file is not None and "key_file" not in changed:
+            told["key_file"] = str(self.key_file)
+        lines = [f'{key} = "{value}"' for key, value in told.items() if value]
+        if self.key_file is None:
+            lines.append('password = { env = "PLANTED_PASSWORD" }')
+        return "\n".join(["[[mirrors.all.destinations]]", *lines, "min_free = 0", ""])
+
+    def remote(self) -> str:
+        """rclone's name for what the server calls the folder."""
+        host = f":sftp,host=127.0.0.1,port={self.port},user={self.user}"
+        if self.key_file is not None:
+            return f"{host},key_file={self.key_file}:{self.root}/"
+        obscure = [rclone(), "obscure", PASSWORD]
+        obscured = subprocess.run(obscure, capture_output=True, text=True, check=True)
+        return f"{host},pass={obscured.stdout.strip()}:"
+
+    def kill(self) -> None:
+        """It and every connection of it is gone at once."""
+        for child in _children(self.process.pid):
+            os.kill(child, 9)
+        self.process.kill()
+        self.process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    told = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    found = [int(word) for word in told.stdout.split()]
+    return [*found, *(each for child in found for each in _children(child))]
+
+
+@contextmanager
+def served(kind: str, root: Path, *, port: int = 0) -> Iterator[Server]:
+    """A server over a folder below `root`, which is made if need be."""
+    folder = root / "served"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _openssh(folder, port) if kind == "openssh" else _rclones(folder, port) as server:
+        yield server
+
+
+@contextmanager
+def again(dead: Server) -> Iterator[Server]:
+    """The same server on the same port, with the same keys."""
+    dead.process.wait()
+    with served(dead.kind, dead.folder.parent, port=dead.port) as server:
+        yield server
+
+
+@contextmanager
+def _rclones(folder: Path, port: int) -> Iterator[Server]:
+    host_key = _key(folder, "host")
+    command = [
+        *(rclone(), "serve", "sftp", "--config", os.devnull, "--addr", f"127.0.0.1:{port}", "-v"),
+        *("--user", USER, "--pass", PASSWORD, "--key", str(host_key)),
+        *("--vfs-write-back", "0s", str(folder)),
+    ]
+    with started(command, folder.with_suffix(".log"), "127.0.0.1:") as (chosen, process):
+        known = _known(folder, host_key, chosen)
+        yield Server("rclone", chosen, folder, process, USER, "/", known, None)
+
+
+@contextmanager
+def _openssh(folder: Path, port: int) -> Iterator[Server]:
+    """sshd with keys of its own, and a /run and accounts that only it sees."""
+    if os.geteuid() or not _SSHD.exists():
+        pytest.skip("needs root and the Debian package openssh-server")
+    host_key, user_key = _key(folder, "host"), _key(folder, "user")
+    port = port or free_port()
+    told = folder.with_suffix(".conf")
+    told.write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\n"
+        f"AuthorizedKeysFile {user_key}.pub\nUsePAM no\nStrictModes no\n"
+        "PasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+        "Subsystem sftp internal-sftp\nPidFile none\nMaxStartups 100\n"
+    )
+    passwd = folder.with_suffix(".passwd")
+    shutil.copy("/etc/passwd", passwd)
+    if not re.search(r"^sshd:", passwd.read_text(), re.MULTILINE):
+        with passwd.open("a") as file:
+            file.write("sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
+    alone = (
+        f"mount --bind {shlex.quote(str(passwd))} /etc/passwd && mount -t tmpfs none /run &&"
+        f" mkdir /run/sshd && exec {_SSHD} -D -e -f {shlex.quote(str(told))}"
+    )
+    command = ["unshare", "-m", "sh", "-c", alone]
+    with started(command, folder.with_suffix(".log"), "127.0.0.1 port ") as (chosen, process):
+        known = _known(folder, host_key, chosen)
+        yield Server("openssh", chosen, folder, process, "root", str(folder), known, user_key)
+
+
+def _key(folder: Path, name: str) -> Path:
+    path = folder.with_name(f"{name}.key")
+    if not path.exists():
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
+        subprocess.run(command, check=True)
+    return path
+
+
+def _known(folder: Path, host_key: Path, port: int) -> Path:
+    path = folder.with_name("known_hosts")
+    key = host_key.with_name(f"{host_key.name}.pub").read_text()
+    path.write_text(f"[127.0.0.1]:{port} {key}")
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port: int = chosen.getsockname()[1]
+        return port
