@@ -7,9 +7,10 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
@@ -33,6 +34,7 @@ class Server:
     user: str
     root: str  # what it calls the folder
     known_hosts: Path
+    host_key: Path
     key_file: Path | None
 
     def url(self, path: str = "photos") -> str:
@@ -75,18 +77,28 @@ class Server:
 
     def kill(self) -> None:
         """It and every connection of it is gone at once."""
-        for child in _children(self.process.pid):
-            os.kill(child, 9)
+        connections = _below(self.process.pid)
         self.process.kill()
         self.process.wait()
+        _kill(connections)
+
+    def cut(self) -> None:
+        """Every connection of it goes, where each is a process of its own."""
+        _kill(_below(self.process.pid))
 
 
-def _children(pid: int) -> list[int]:
-    told = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    found = [int(word) for word in told.stdout.split()]
-    return [*found, *(each for child in found for each in _children(child))]
+def _below(pid: int) -> list[int]:
+    """The processes that it started, and theirs."""
+    found = []
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(word) for word in tasks.read_text().split()]
+    return [*found, *(each for child in found for each in _below(child))]
+
+
+def _kill(processes: list[int]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, SIGKILL)
 
 
 @contextmanager
@@ -108,7 +120,7 @@ def again(dead: Server) -> Iterator[Server]:
 
 @contextmanager
 def _rclones(folder: Path, port: int) -> Iterator[Server]:
-    host_key = _key(folder, "host")
+    host_key = key_pair(folder.with_name("host"))
     command = [
         *(rclone(), "serve", "sftp", "--config", os.devnull, "--addr", f"127.0.0.1:{port}", "-v"),
         *("--user", USER, "--pass", PASSWORD, "--key", str(host_key)),
@@ -116,7 +128,7 @@ def _rclones(folder: Path, port: int) -> Iterator[Server]:
     ]
     with started(command, folder.with_suffix(".log"), "127.0.0.1:") as (chosen, process):
         known = _known(folder, host_key, chosen)
-        yield Server("rclone", chosen, folder, process, USER, "/", known, None)
+        yield Server("rclone", chosen, folder, process, USER, "/", known, host_key, None)
 
 
 @contextmanager
@@ -124,7 +136,7 @@ def _openssh(folder: Path, port: int) -> Iterator[Server]:
     """sshd with keys of its own, and a /run and accounts that only it sees."""
     if os.geteuid() or not _SSHD.exists():
         pytest.skip("needs root and the Debian package openssh-server")
-    host_key, user_key = _key(folder, "host"), _key(folder, "user")
+    host_key, user_key = key_pair(folder.with_name("host")), key_pair(folder.with_name("user"))
     port = port or free_port()
     told = folder.with_suffix(".conf")
     told.write_text(
@@ -145,11 +157,13 @@ def _openssh(folder: Path, port: int) -> Iterator[Server]:
     command = ["unshare", "-m", "sh", "-c", alone]
     with started(command, folder.with_suffix(".log"), "127.0.0.1 port ") as (chosen, process):
         known = _known(folder, host_key, chosen)
-        yield Server("openssh", chosen, folder, process, "root", str(folder), known, user_key)
+        yield Server(
+            "openssh", chosen, folder, process, "root", str(folder), known, host_key, user_key
+        )
 
 
-def _key(folder: Path, name: str) -> Path:
-    path = folder.with_name(f"{name}.key")
+def key_pair(path: Path) -> Path:
+    """A private key, and its public one beside it; made once."""
     if not path.exists():
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
         subprocess.run(command, check=True)

@@ -56,6 +56,14 @@ class Served:
         }
         return Account(**given | changed)
 
+    def destination(self, **changed: str) -> str:
+        """Its table of a profile; the keys that it does not name come from the environment."""
+        told = {"url": f"s3://{BUCKET}/photos", "endpoint": self.endpoint, "region": "us-east-1"}
+        lines = [f'{key} = "{value}"' for key, value in (told | changed).items()]
+        keys = [name for name in ("access_key", "secret_key") if name not in changed]
+        lines += [f'{name} = {{ env = "PLANTED_{name.upper()}" }}' for name in keys]
+        return "\n".join(["[[mirrors.all.destinations]]", *lines, "min_free = 0", ""])
+
     def store(self, prefix: str = "") -> S3Store:
         """What another program would have."""
         return S3Store(

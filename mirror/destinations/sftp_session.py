@@ -115,7 +115,7 @@ class Session:
                 why=str(error),
                 hint="install the extra: immich-mirror[sftp], or asyncssh beside it",
             ) from error
-        # Its own lines would be none of ours.
+        # Lines of theirs would be none of ours: whoever asked is told.
         logging.getLogger("asyncssh").setLevel(logging.CRITICAL + 1)
         self._ssh: Any = asyncssh  # loaded here alone
         self._root = b"/"
@@ -127,8 +127,9 @@ class Session:
             ConnectionError,
         )
         self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(lambda *_: None)  # whoever asked is told
+        self._loop.set_exception_handler(lambda *_: None)
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        logging.getLogger("asyncio").addFilter(self._is_of_others)
         self._thread.start()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._turn = asyncio.Lock()
@@ -150,6 +151,10 @@ class Session:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        logging.getLogger("asyncio").removeFilter(self._is_of_others)
+
+    def _is_of_others(self, record: logging.LogRecord) -> bool:
+        return record.thread != self._thread.ident
 
     async def _leave(self) -> None:
         if self._client is not None:

@@ -46,11 +46,7 @@ class Family:
 
     def destination(self, **changed: str) -> str:
         """A destination's table."""
-        told = {"url": URL, "endpoint": self.store.endpoint, "region": "us-east-1"} | changed
-        lines = [f'{key} = "{value}"' for key, value in told.items()]
-        keys = [name for name in ("access_key", "secret_key") if name not in changed]
-        lines += [f'{name} = {{ env = "PLANTED_{name.upper()}" }}' for name in keys]
-        return "\n".join(["[[mirrors.all.destinations]]", *lines, "min_free = 0", ""])
+        return self.store.destination(**changed)
 
     def write(self, *destinations: str, text: str = "") -> None:
         key = self.home / "key"

@@ -1,14 +1,22 @@
 """Mirrors to servers that speak SFTP, OpenSSH's own and rclone's: whole runs of the command."""
 
+import asyncio
+import json
+import os
+import shutil
 import sqlite3
+import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
 from mirror.sandbox import Sandbox, sample_library
 from tests.integration.command import Ended, mirror
+from tests.integration.mirroring import photos
 from tests.integration.test_buckets import tree
 from tests.servers import KINDS, PASSWORD, Server, served
 
@@ -57,14 +65,34 @@ class Family:
         assert ended.code == code, ended.said
         return ended.said
 
+    def own(self) -> list[str]:
+        """The files of our own state on the server."""
+        state = self.photos / ".mirror"
+        return [str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()]
+
+    async def killed_after(self, count: int, pattern: str = "*.jpg") -> None:
+        """A run that dies when so many photos, called like this, lie on the server."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "mirror", "sync", "family"),
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            cwd=self.home,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.home),
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "PLANTED_PASSWORD": PASSWORD,
+            },
+        )
+        while process.returncode is None:
+            if len(list(self.photos.rglob(pattern))) >= count:
+                process.kill()
+                break
+            await asyncio.sleep(0.005)
+        assert await process.wait() == -SIGKILL
+
     def originals(self) -> int:
         return sum(request.original_of is not None for request in self.sandbox.requests)
-
-
-@pytest.fixture(params=KINDS)
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    with served(request.param, tmp_path) as serving:
-        yield serving
 
 
 @pytest.fixture
@@ -81,30 +109,114 @@ def made(sandbox: Sandbox, server: Server, folder: Path) -> Family:
 
 
 @pytest.fixture
-async def family(server: Server, tmp_path: Path) -> AsyncIterator[Family]:
+async def family(sshd: Server, tmp_path: Path) -> AsyncIterator[Family]:
     async with Sandbox(sample_library(30)) as sandbox:
-        yield made(sandbox, server, tmp_path)
+        yield made(sandbox, sshd, tmp_path)
 
 
-async def test_a_server_holds_what_a_folder_would(family: Family):
-    folder = family.home / "photos"
-    plain = f'[[mirrors.all.destinations]]\npath = "{folder}"\nmin_free = 0\n'
-    family.write(plain, family.server.destination())
-    counts = await family.synced()
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_holds_what_a_folder_would(kind: str, tmp_path: Path):
+    with served(kind, tmp_path) as server:
+        async with Sandbox(sample_library(30)) as sandbox:
+            family = made(sandbox, server, tmp_path)
+            folder = family.home / "photos"
+            plain = f'[[mirrors.all.destinations]]\npath = "{folder}"\nmin_free = 0\n'
+            family.write(plain, server.destination())
+            counts = await family.synced()
 
-    expected = tree(folder)
-    assert len(expected) > 20
-    assert tree(family.photos) == expected
-    assert family.originals() == len(expected)
-    assert sum(counts.values()) == 2 * len(expected)
-    with sqlite3.connect(family.photos / ".mirror/index.sqlite3") as index:
-        rows = index.execute("SELECT path, mtime_ns FROM asset").fetchall()
-    index.close()
-    held = {path.decode(): mtime_ns for path, mtime_ns in rows}
-    assert held == {path: (family.photos / path).stat().st_mtime_ns for path in expected}
+            expected = tree(folder)
+            assert len(expected) > 20
+            assert tree(family.photos) == expected
+            assert family.originals() == len(expected)
+            assert sum(counts.values()) == 2 * len(expected)
+            with sqlite3.connect(family.photos / ".mirror/index.sqlite3") as index:
+                rows = index.execute("SELECT path, mtime_ns FROM asset").fetchall()
+            index.close()
+            times = {path: (family.photos / path).stat().st_mtime_ns for path in expected}
+            assert {path.decode(): mtime_ns for path, mtime_ns in rows} == times
+
+            own = set(family.own())
+            family.sandbox.requests.clear()
+            assert set(await family.synced()) == {"unchanged"}
+            assert family.originals() == 0
+            assert set(family.own()) == own
+            assert not [path for path in own if path.startswith(("locks/", "uploads/"))]
+
+
+async def test_the_commands_know_a_server(family: Family):
+    await family.synced()
+    before = tree(family.photos)
+    lost, drifted, rotten, *_ = sorted(before)
+
+    lock = family.photos / ".mirror/locks/theirs"
+    lock.write_text(json.dumps({"pid": 1, "host": "elsewhere", "boot": "x", "since": "today"}))
+    assert "process 1 on elsewhere, since today" in await family.refused("sync", code=7)
+    os.utime(lock, (0, 0))  # by the server's clock, it is over
+
+    # Another machine, or this one with a new disk, and somebody was there in the meantime.
+    shutil.rmtree(family.state / "sftp")
+    (family.photos / lost).unlink()
+    (family.photos / drifted).write_bytes(b"edited")
     family.sandbox.requests.clear()
-    assert set(await family.synced()) == {"unchanged"}
+    counts = await family.synced()
+    assert counts.pop("unchanged") == len(before) - 2
+    assert sum(counts.values()) == family.originals() == 2
+    assert tree(family.photos) == before
+    assert not lock.exists()
+
+    restored = await family.run("quarantine", "restore", "family", drifted)
+    assert restored.code == 0, restored.said
+    assert sorted(tree(family.photos).values()) == sorted([*before.values(), b"edited"])
+
+    stamp = (family.photos / rotten).stat()
+    (family.photos / rotten).write_bytes(bytes(len(before[rotten])))
+    os.utime(family.photos / rotten, (stamp.st_atime, stamp.st_mtime))
+    assert rotten in await family.refused("verify", code=6)
+    repaired = await family.run("verify", "family", "--repair")
+    assert repaired.code == 0, repaired.said
+    assert {path: tree(family.photos)[path] for path in before} == before
+
+    shutil.rmtree(family.state / "sftp")
+    (family.photos / ".mirror/index.sqlite3").unlink()
+    family.sandbox.requests.clear()
+    assert await family.synced() == {"adopted": len(before)}
     assert family.originals() == 0
-    assert tree(family.photos) == expected
-    assert not list((family.photos / ".mirror/locks").iterdir())
-    assert not list((family.photos / ".mirror/uploads").iterdir())
+    status = await family.run("status", "family")
+    assert family.server.url() in status.out
+    assert "free" not in status.out, "that of this machine"
+
+
+async def test_a_server_that_is_not_known_is_refused_with_what_to_do(family: Family):
+    family.write(family.server.destination(known_hosts=str(family.home / "none")))
+    said = await family.refused("sync")
+    assert "SHA256:" in said
+    assert "ssh-keyscan" in said
+    assert not family.photos.exists()
+
+
+async def test_without_the_extra_it_says_what_to_install(family: Family):
+    hidden = family.home / "hidden" / "asyncssh"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text('raise ImportError("no asyncssh here")')
+    path = f"{hidden.parent}{os.pathsep}{Path(__file__).parents[2]}"
+    assert "immich-mirror[sftp]" in await family.refused("sync", PYTHONPATH=path)
+
+
+async def test_a_killed_run_is_finished_by_the_next(sshd: Server, tmp_path: Path):
+    count = 60
+    async with Sandbox(photos(count)) as sandbox:
+        family = made(sandbox, sshd, tmp_path)
+        await family.killed_after(count // 2)
+        assert all(data for data in tree(family.photos).values())
+        await family.synced()
+        whole = tree(family.photos)
+        assert len(whole) == count
+        assert not [path for path in family.own() if path.startswith("uploads/")]
+        # What was whole is not asked for again.
+        assert family.originals() <= count + 8
+
+        family.write(text='layout = "{taken:%Y}/{id8}/{filename}"')
+        await family.killed_after(count // 2, "*/????????/*.jpg")
+        await family.synced()
+        assert sorted(tree(family.photos).values()) == sorted(whole.values())
+        assert len(list(family.photos.glob("*/????????/*.jpg"))) == count

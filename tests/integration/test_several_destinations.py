@@ -1,7 +1,9 @@
-"""One mirror, two folders: each original is asked for once."""
+"""One mirror, several destinations: each original is asked for once."""
 
+import asyncio
 import json
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +11,10 @@ import pytest
 
 from mirror.sandbox import Sandbox, sample_library
 from tests.integration.command import mirror, write_profile
+from tests.integration.mirroring import photos
+from tests.servers import again
+from tests.servers import served as openssh
+from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, served
 
 
 @pytest.fixture
@@ -85,3 +91,48 @@ async def test_a_copy_that_is_not_what_the_index_says_is_downloaded_instead(
     assert tree(second)[path] != rotten
     told = json.loads((second / ".mirror" / "last-run.json").read_text())
     assert told["counts"]["downloaded"] == 1
+
+
+async def test_a_folder_a_bucket_and_a_server_are_fed_by_one_download(tmp_path: Path) -> None:
+    library = photos(80)
+    with served(tmp_path / "store") as store, openssh("openssh", tmp_path / "server") as server:
+        async with Sandbox(library) as sandbox:
+            profile = write_profile(tmp_path, sandbox.url, sandbox.api_keys["minimum"])
+            with profile.open("a") as file:
+                file.write(store.destination() + server.destination())
+            keys = {"PLANTED_ACCESS_KEY": ACCESS_KEY, "PLANTED_SECRET_KEY": SECRET_KEY}
+
+            running = asyncio.create_task(mirror(tmp_path, "sync", "family", **keys))
+            while len(list((server.folder / "photos").rglob("*.jpg"))) < 30:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            server.kill()
+            ended = await running
+
+            assert ended.code == 4, ended.said
+            assert "Traceback" not in ended.said
+            assert "the server was lost, and is not back" in ended.said
+            codes = {line["destination"]: line["exit_code"] for line in ended.events("mirror.end")}
+            assert sorted(codes.values()) == [0, 0, 4]
+            assert codes[server.url()] == 4
+            first = tree(tmp_path / "photos")
+            assert len(first) == 80
+            assert 0 < len(tree(server.folder / "photos")) < 80
+
+            with again(server):
+                ended = await mirror(tmp_path, "sync", "family", **keys)
+                assert ended.code == 0, ended.said
+                asked = Counter(
+                    request.original_of
+                    for request in sandbox.requests
+                    if request.original_of is not None
+                )
+                assert set(asked.values()) == {1}
+                assert len(asked) == 80
+                for remote in (f"store:{BUCKET}/photos", f"{server.remote()}photos"):
+                    checked = store.rclone(
+                        *("check", "--download", "--exclude", "/.mirror/**"),
+                        *(str(tmp_path / "photos"), remote),
+                    )
+                    assert checked.returncode == 0, checked.stderr
+                    assert "0 differences found" in checked.stderr
+                    assert "80 matching files" in checked.stderr

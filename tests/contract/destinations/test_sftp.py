@@ -1,0 +1,346 @@
+"""What servers that speak SFTP refuse, lose and leave out, and what a destination makes of it."""
+
+import asyncio
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from mirror.core.model import EntryKind
+from mirror.destinations import MARKER, PARTIAL, STATE, OpenDestination, partial, sftp_session
+from mirror.destinations.sftp import SftpFolder
+from mirror.destinations.sftp_session import Login, Session
+from mirror.errors import MirrorError, NoSpaceError, UnwritableError
+from tests.servers import KINDS, PASSWORD, Server, again, free_port, key_pair, served
+
+_NS = 10**9
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    with served(request.param, tmp_path) as serving:
+        yield serving
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Server]:
+    with served("openssh", tmp_path) as serving:
+        yield serving
+
+
+@pytest.fixture
+def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits before a server is asked again."""
+    monkeypatch.setattr(sftp_session, "_AGAIN_S", (0.0, 0.01))
+
+
+@contextmanager
+def opened(server: Server, folder: Path) -> Iterator[SftpFolder]:
+    session = server.session("")
+    with SftpFolder(session, server.url(""), folder / "beside") as destination:
+        destination.prepare()
+        yield destination
+
+
+def bring(destination: OpenDestination, path: str, data: bytes) -> None:
+    with closing(destination.open_partial("1")) as new:
+        new.write(data)
+        new.finish(7 * _NS)
+    destination.move(partial("1"), path)
+
+
+def refusal(login: Login) -> str:
+    """How a login ends."""
+    session = Session(login)
+    try:
+        with pytest.raises(UnwritableError) as refused:
+            session.connect()
+    finally:
+        session.close()
+    assert refused.value.hint
+    said = f"{refused.value}\n{refused.value.__cause__}"
+    assert PASSWORD not in said
+    return said
+
+
+# -- the login -------------------------------------------------------------------------------------
+
+
+def test_a_login_that_is_refused_is_said_in_words(server: Server, tmp_path: Path):
+    wrong = server.login()
+    if server.key_file is None:
+        wrong = replace(wrong, password="planted-and-wrong")
+    else:
+        wrong = replace(wrong, key_file=str(key_pair(tmp_path / "nobodys")))
+    assert f"the server refuses the login of {server.user}" in refusal(wrong)
+    assert "planted-and-wrong" not in refusal(wrong)
+
+
+def test_a_server_that_nobody_vouches_for_is_not_logged_in_to(server: Server, tmp_path: Path):
+    public = server.host_key.with_name(f"{server.host_key.name}.pub")
+    told = subprocess.run(["ssh-keygen", "-lf", public], capture_output=True, text=True, check=True)
+    fingerprint = told.stdout.split()[1]
+    unknown = tmp_path / "none"
+    said = refusal(replace(server.login(), known_hosts=str(unknown)))
+    assert fingerprint in said
+    assert f"ssh-keyscan -p {server.port} 127.0.0.1 >> {unknown}" in said
+
+    other = key_pair(tmp_path / "other").with_suffix(".pub").read_text()
+    unknown.write_text(f"[127.0.0.1]:{server.port} {other}")
+    said = refusal(replace(server.login(), known_hosts=str(unknown)))
+    assert "the server is not known, or not the one that is known" in said
+    assert fingerprint in said
+
+
+def test_a_key_that_cannot_be_used_is_said_in_words(sshd: Server, tmp_path: Path):
+    locked = tmp_path / "locked"
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "planted passphrase", "-f", str(locked)]
+    subprocess.run(command, check=True)
+    said = refusal(replace(sshd.login(), key_file=str(locked)))
+    assert "has a passphrase, and nobody is there to type it" in said
+    assert "ssh-agent" in said
+    (tmp_path / "text").write_text("no key")
+    assert "is no private key" in refusal(replace(sshd.login(), key_file=str(tmp_path / "text")))
+    said = refusal(replace(sshd.login(), key_file=str(tmp_path / "nothing")))
+    assert "No such file" in said
+
+
+def test_where_nobody_listens_there_is_no_connection(tmp_path: Path):
+    login = Login(host="127.0.0.1", port=free_port(), user="a", known_hosts=str(tmp_path / "none"))
+    assert "the server cannot be reached" in refusal(login)
+
+
+# -- a connection that is lost ---------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("in_haste")
+def test_a_lost_connection_is_made_again(sshd: Server, tmp_path: Path):
+    data = os.urandom(5 << 20)
+
+    class Cut(BytesIO):
+        """Bytes in the middle of which the connection goes."""
+
+        cuts = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() == 2 << 20 and not self.cuts:
+                self.cuts += 1
+                sshd.cut()
+            return super().read(size)
+
+    with opened(sshd, tmp_path) as destination:
+        destination._session.upload(Cut(data), "a.jpg", 7)
+        assert (sshd.folder / "a.jpg").read_bytes() == data
+        pieces = destination.pieces("a.jpg")
+        read = next(pieces)
+        sshd.cut()
+        assert read + b"".join(pieces) == data
+        sshd.cut()
+        destination.move("a.jpg", "2020/b.jpg")
+        assert destination.sha1("2020/b.jpg") == hashlib.sha1(data).digest()
+
+
+@pytest.mark.usefixtures("in_haste")
+def test_a_server_that_stays_away_ends_it_and_is_not_asked_again(server: Server, tmp_path: Path):
+    with opened(server, tmp_path) as destination:
+        bring(destination, "a.jpg", b"data")
+        server.kill()
+        with pytest.raises(OSError, match="the server was lost, and is not back") as lost:
+            bring(destination, "b.jpg", b"data")
+        assert lost.value.errno == errno.ENETDOWN
+        assert destination.work_files(PARTIAL) == ["1"]
+        for attempt in (lambda: list(destination.scan()), lambda: destination.entry("a.jpg")):
+            with pytest.raises(UnwritableError):
+                attempt()
+    with again(server), opened(server, tmp_path) as destination:
+        destination.move(partial("1"), "b.jpg")
+        assert destination.sha1("b.jpg") == hashlib.sha1(b"data").digest()
+
+
+@pytest.mark.usefixtures("in_haste")
+def test_a_file_that_changed_while_the_connection_was_lost_is_not_read_on(
+    sshd: Server, tmp_path: Path
+):
+    file = sshd.folder / "a.jpg"
+    file.write_bytes(bytes(3 << 20))
+    with opened(sshd, tmp_path) as destination:
+        pieces = destination.pieces("a.jpg")
+        next(pieces)
+        file.write_bytes(bytes(4 << 20))
+        sshd.cut()
+        with pytest.raises(OSError, match="written to while it was read"):
+            list(pieces)
+
+
+def test_what_a_connection_has_to_say_is_no_line_of_ours(
+    sshd: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    logger = logging.getLogger("asyncio")
+    with opened(sshd, tmp_path) as destination:
+        said = threading.Event()
+        loop = destination._session._loop
+        loop.call_soon_threadsafe(logger.warning, "socket.send() raised exception.")
+        loop.call_soon_threadsafe(said.set)
+        assert said.wait(10)
+        assert caplog.messages == []
+        logger.warning("of others")
+    assert caplog.messages == ["of others"]
+
+
+def test_what_a_killed_run_was_uploading_is_cleared_away(sshd: Server, tmp_path: Path):
+    with opened(sshd, tmp_path) as destination:
+        (sshd.folder / STATE / "uploads" / "half").write_bytes(b"half")
+        with destination.locked():
+            assert not list((sshd.folder / STATE / "uploads").iterdir())
+
+
+# -- no room ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _mounted(place: Path, *options: str) -> Iterator[Path]:
+    if os.geteuid():
+        pytest.skip("only root may mount")
+    place.mkdir(parents=True)
+    subprocess.run(["mount", *options, str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_disk_is_said_to_be_full_and_keeps_no_part(kind: str, tmp_path: Path):
+    with (
+        _mounted(tmp_path / "small/served", "-t", "tmpfs", "-o", "size=6m", "none") as small,
+        served(kind, tmp_path / "small") as server,
+        opened(server, tmp_path) as destination,
+    ):
+        bring(destination, "a.jpg", bytes(3 << 20))
+        free_bytes = shutil.disk_usage(small).free
+        with pytest.raises(OSError, match="No space left") as full:
+            bring(destination, "b.jpg", bytes(4 << 20))
+        assert full.value.errno == errno.ENOSPC
+        assert [path for path, *_ in destination.scan()] == [b"a.jpg"]
+        assert shutil.disk_usage(small).free >= free_bytes - 65536
+        with pytest.raises(NoSpaceError):
+            destination.write_state("x.json", [bytes(4 << 20)])
+        destination.drop(partial("1"))
+        bring(destination, "c.jpg", b"data")
+
+
+def test_a_folder_that_may_only_be_read_is_said_to_be(tmp_path: Path):
+    with (
+        _mounted(tmp_path / "disk/served", "-t", "tmpfs", "none") as disk,
+        served("openssh", tmp_path / "disk") as server,
+        opened(server, tmp_path) as destination,
+    ):
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with pytest.raises(OSError, match="Read-only"):
+            bring(destination, "a.jpg", b"data")
+        with pytest.raises(MirrorError, match="cannot be used as a destination") as refused:
+            destination.write_state("x.json", [b"data"])
+        assert refused.value.why == "Read-only file system"
+
+
+# -- what servers promise --------------------------------------------------------------------------
+
+
+def test_what_a_server_does_with_a_name_that_is_taken_is_tried(server: Server, tmp_path: Path):
+    with opened(server, tmp_path) as destination:
+        assert destination.probe().no_overwrite_rename is (server.kind == "openssh")
+        assert not list((server.folder / STATE / "uploads").iterdir())
+
+
+class Poor(asyncssh.SFTPServer):
+    """Knows the third version of SFTP, and not a word more."""
+
+    def posix_rename(self, *_: bytes) -> None:
+        raise asyncssh.SFTPOpUnsupported("what?")
+
+    def fsync(self, *_: object) -> None:
+        raise asyncssh.SFTPOpUnsupported("what?")
+
+    def link(self, *_: bytes) -> None:
+        raise asyncssh.SFTPOpUnsupported("what?")
+
+    def statvfs(self, *_: bytes) -> Any:
+        raise asyncssh.SFTPOpUnsupported("what?")
+
+
+@pytest.fixture
+async def poor(tmp_path: Path) -> AsyncIterator[Login]:
+    """A server that is one of this process."""
+    host = key_pair(tmp_path / "host")
+    (tmp_path / "there").mkdir()
+
+    class Anybody(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return username == ""
+
+    async with asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_factory=Anybody,
+        server_host_keys=[str(host)],
+        sftp_factory=lambda channel: Poor(channel, chroot=os.fsencode(tmp_path / "there")),
+    ) as listening:
+        port = listening.get_port()
+        known = tmp_path / "known"
+        known.write_text(f"[127.0.0.1]:{port} {host.with_suffix('.pub').read_text()}")
+        yield Login(host="127.0.0.1", port=port, user="a", password="p", known_hosts=str(known))
+
+
+async def test_a_server_that_knows_little_is_enough(poor: Login, tmp_path: Path):
+    there = tmp_path / "there"
+
+    def used() -> None:
+        with SftpFolder(Session(poor), "sftp://a@poor", tmp_path / "beside") as destination:
+            destination.prepare()
+            can = destination.probe()
+            assert not can.hard_links
+            for text in (b"old", b"new"):
+                destination.write_state("x.json", [text])
+                assert destination.read_state("x.json") == text
+            with destination.locked():
+                bring(destination, "2020/a.jpg", b"data")
+                with pytest.raises(FileExistsError):
+                    bring(destination, "2020/a.jpg", b"other")
+            found = [(path, kind) for path, kind, *_ in destination.scan()]
+            assert found == [(b"2020/", EntryKind.FOLDER), (b"2020/a.jpg", EntryKind.FILE)]
+            assert destination.free_bytes() > 0
+
+    await asyncio.to_thread(used)
+    assert (there / "2020/a.jpg").read_bytes() == b"data"
+    # Killed while the old one was gone, and the new one had not its name yet.
+    (there / STATE / "x.json").rename(there / STATE / "x.json.next")
+
+    def read() -> bytes | None:
+        with SftpFolder(Session(poor), "sftp://a@poor", tmp_path / "beside") as destination:
+            return destination.read_state("x.json")
+
+    assert await asyncio.to_thread(read) == b"new"
+
+
+def test_a_disk_that_goes_while_it_is_looked_at_is_no_empty_folder(sshd: Server, tmp_path: Path):
+    with opened(sshd, tmp_path) as destination:
+        destination.write_state(MARKER, [b"{}"])
+        for number in range(3):
+            bring(destination, f"{number}/a.jpg", b"data")
+        scan = destination.scan()
+        next(scan)
+        (sshd.folder / STATE / MARKER).unlink()
+        with pytest.raises(UnwritableError, match="is another folder than when the run began"):
+            list(scan)
