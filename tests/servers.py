@@ -14,7 +14,8 @@ from signal import SIGKILL
 
 import pytest
 
-from mirror.destinations.sftp_session import Login, Session
+from mirror.destinations.sftp_login import Login
+from mirror.destinations.sftp_session import Session
 from tests.stores import rclone, started
 
 USER = "family"

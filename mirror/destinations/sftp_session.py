@@ -3,10 +3,6 @@
 Needs the extra `[sftp]`, asyncssh. Everything here blocks, and may be used by several threads at
 once: the connection lives on a thread of its own. One that is lost is made again, a few times;
 whatever is asked here can be asked twice.
-
-SFTP's third version, which servers speak, knows few reasons: a full disk, a folder in the way and a
-name that is taken are all a "failure" (draft-ietf-secsh-filexfer-02; sftp-server.c of OpenSSH 9.2).
-What it was is looked up afterwards.
 """
 
 import asyncio
@@ -17,73 +13,28 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 from mirror.core.model import EntryKind
+from mirror.destinations.sftp_login import Door, Login
+from mirror.destinations.sftp_refusal import NotOfferedError, refusal
 from mirror.destinations.store import Told
-from mirror.errors import UnwritableError
+from mirror.errors import MirrorError
 from mirror.stopping import check_stopping
 
 if TYPE_CHECKING:
-    from asyncssh import SFTPAttrs, SFTPClient, SFTPClientFile, SSHClientConnection, SSHKey
+    from asyncssh import SFTPAttrs, SFTPClient, SFTPClientFile, SSHClientConnection
 
 _T = TypeVar("_T")
 
-PORT: Final = 22
 _PIECE_BYTES: Final = 1 << 20
 _AT_ONCE: Final = 32  # handles open on the server, which allows so many
 _AGAIN_S: Final = (0.5, 1.5, 3.0)  # between attempts to reach a server that was there
-_MOST_RECONNECTS: Final = 20  # of one run
-_CONNECT_S: Final = 10.0
-_LOGIN_S: Final = 30.0
+_TRIES: Final = 5  # of one request, over as many connections
+_GOODBYE_S: Final = 5.0
 _ANSWER_S: Final = 300.0  # a disk that has to wake up, a server under load
-_ALIVE_S: Final = 15.0
-_ALIVE_TRIES: Final = 4
-# Much the fastest where both ends have AES in hardware; the others follow.
-_CIPHERS: Final = "^aes128-gcm@openssh.com"
-_FULL_BYTES: Final = 1 << 20  # with less than that, a refusal is for want of room
-_READ_ONLY: Final = 1  # SSH_FXE_STATVFS_ST_RDONLY
-_SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
-# What servers that give words use for it: those of the operating system.
-_WORDS: Final = {
-    os.strerror(code).lower(): code
-    for code in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.ENAMETOOLONG,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.EEXIST,
-        errno.ENOTEMPTY,
-        errno.EINVAL,
-    )
-}
-
-
-class _NotOfferedError(OSError):
-    """The server does not know what is asked of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
-    """Which server, as whom, and what proves either."""
-
-    host: str
-    port: int
-    user: str
-    key_file: str | None = None  # None, without a password: the user's own keys, and the agent's
-    password: str | None = field(default=None, repr=False)
-    known_hosts: str | None = None  # None: the user's own, and the machine's
-
-    @property
-    def server(self) -> str:
-        """As messages call it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == PORT else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +57,16 @@ class Session:
         Raises:
             UnwritableError: asyncssh is not installed.
         """
-        self.login = login
-        try:
-            import asyncssh  # noqa: PLC0415 (an extra)
-        except ImportError as error:
-            raise UnwritableError(
-                f"sftp://{login.server}: SFTP needs a part that is not installed",
-                why=str(error),
-                hint="install the extra: immich-mirror[sftp], or asyncssh beside it",
-            ) from error
+        self._door = Door(login)
+        ssh = self._ssh = self._door.ssh
         # Lines of theirs would be none of ours: whoever asked is told.
         logging.getLogger("asyncssh").setLevel(logging.CRITICAL + 1)
-        self._ssh: Any = asyncssh  # loaded here alone
         self._root = b"/"
         self._lost = (
-            asyncssh.DisconnectError,
-            asyncssh.SFTPConnectionLost,
-            asyncssh.SFTPNoConnection,
-            asyncssh.ChannelOpenError,
+            ssh.DisconnectError,
+            ssh.SFTPConnectionLost,
+            ssh.SFTPNoConnection,
+            ssh.ChannelOpenError,
             ConnectionError,
         )
         self._loop = asyncio.new_event_loop()
@@ -135,10 +78,9 @@ class Session:
         self._turn = asyncio.Lock()
         self._connection: SSHClientConnection | None = None
         self._client: SFTPClient | None = None
-        self._connections = 0
-        self._dead: OSError | UnwritableError | None = None
+        self._was_there = False
+        self._dead: OSError | MirrorError | None = None
         self._syncs = True  # until the server says that it does not
-        self._unknown_key: SSHKey | None = None
         self.is_closed = False
 
     def close(self) -> None:
@@ -147,7 +89,7 @@ class Session:
             return
         self.is_closed = True
         with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(_CONNECT_S)
+            asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(_GOODBYE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -186,7 +128,7 @@ class Session:
 
     async def _persistent(self, work: "Callable[[SFTPClient], Awaitable[_T]]", path: str) -> _T:
         async with self._slots:
-            while True:
+            for _ in range(_TRIES):
                 client = await self._connected()
                 try:
                     return await work(client)
@@ -195,197 +137,46 @@ class Session:
                 except TimeoutError:
                     raise OSError(errno.ETIMEDOUT, "the server gives no answer", path) from None
                 except (self._ssh.Error, ValueError) as error:
-                    raise await self._refusal(client, error, path) from None
+                    raise await refusal(self._ssh, client, self._root, error, path) from None
+        raise OSError(errno.ENETRESET, "the connection is lost whenever this is asked", path)
 
     async def _connected(self) -> "SFTPClient":
         async with self._turn:
+            if self._dead is not None:
+                raise self._dead
             if self._client is None:
                 self._client = await self._reached()
+                self._was_there = True
             return self._client
 
     async def _reached(self) -> "SFTPClient":
         """A connection: for the first time at once or not at all."""
-        if self._dead is not None:
-            raise self._dead
-        self._connections += 1
-        waits_s = _AGAIN_S if 1 < self._connections <= _MOST_RECONNECTS else ()
-        for wait_s in (*waits_s, None):
+        for wait_s in (*(_AGAIN_S if self._was_there else ()), None):
             try:
                 return await self._logged_in()
-            except (*self._lost, OSError, self._ssh.Error, ValueError) as error:
+            except (self._ssh.Error, OSError, ValueError, MirrorError) as error:
                 if wait_s is None:
-                    self._dead = self._unreachable(error)
+                    door = self._door
+                    self._dead = door.lost(error) if self._was_there else door.explained(error)
                     raise self._dead from None
                 await asyncio.sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
     async def _logged_in(self) -> "SFTPClient":
-        login, ssh = self.login, self._ssh
-        watching = ssh.SSHClient()
-        setattr(watching, "validate_host_public_key", self._remember_key)  # noqa: B010 (a method)
-
-        given: dict[str, Any] = {}
-        if login.key_file is not None or login.password is not None:
-            given |= {"client_keys": self._key(), "agent_path": None}
-        connection = await ssh.connect(
-            login.host,
-            login.port,
-            username=login.user,
-            password=login.password,
-            known_hosts=self._known_hosts(),
-            client_factory=lambda: watching,
-            config=None,
-            encryption_algs=_CIPHERS,
-            compression_algs=["none"],
-            connect_timeout=_CONNECT_S,
-            login_timeout=_LOGIN_S,
-            keepalive_interval=_ALIVE_S,
-            keepalive_count_max=_ALIVE_TRIES,
-            **given,
-        )
+        connection = await self._door.connection()
         try:
-            client: SFTPClient = await connection.start_sftp_client()
+            client = await connection.start_sftp_client()
         except BaseException:
             connection.abort()
             raise
         self._connection = connection
         return client
 
-    def _remember_key(self, _host: str, _addr: str, _port: int, key: "SSHKey") -> bool:
-        """One that nobody vouches for; that is never enough."""
-        self._unknown_key = key
-        return False
-
     def _drop(self, client: "SFTPClient") -> None:
         if self._client is client:
             self._client = None
             if self._connection is not None:
                 self._connection.abort()
-
-    def _key(self) -> list[Any] | None:
-        login, ssh = self.login, self._ssh
-        if login.key_file is None:
-            return None
-        try:
-            return [ssh.read_private_key(login.key_file)]
-        except OSError as error:
-            raise _no_login(
-                login, f"{login.key_file}: {error.strerror}", "check key_file"
-            ) from None
-        except ssh.KeyEncryptionError:
-            protected = True
-        except ssh.KeyImportError as error:
-            protected = "assphrase" in str(error)
-        if protected:
-            raise _no_login(
-                login,
-                f"{login.key_file} has a passphrase, and nobody is there to type it",
-                "give it a key of its own without one (ssh-keygen -t ed25519 -N ''), or leave"
-                " key_file out and load the key into ssh-agent",
-            )
-        raise _no_login(login, f"{login.key_file} is no private key", "check key_file")
-
-    def _known_hosts(self) -> Any:  # noqa: ANN401 (asyncssh's)
-        login = self.login
-        own = Path(login.known_hosts or "~/.ssh/known_hosts").expanduser()
-        files = [own] if login.known_hosts else [own, _SYSTEM_KNOWN_HOSTS]
-        texts = []
-        for file in files:
-            try:
-                texts.append(file.read_text(errors="surrogateescape"))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise _no_login(login, f"{file}: {error.strerror}", "check known_hosts") from None
-        try:
-            return self._ssh.import_known_hosts("\n".join(texts))
-        except ValueError as error:
-            raise _no_login(login, f"{own}: {error}", "mend the file of known hosts") from None
-
-    def _unreachable(self, error: Exception) -> OSError | UnwritableError:
-        """Why there is no connection, in words; never what was sent to get one."""
-        login, ssh = self.login, self._ssh
-        if isinstance(error, UnwritableError):
-            return error
-        if isinstance(error, ssh.HostKeyNotVerifiable):
-            return self._unknown_host(error)
-        if isinstance(error, ssh.PermissionDenied):
-            return _no_login(
-                login,
-                f"the server refuses the login of {login.user}",
-                "check the user, and its key or password; ssh-agent's keys count where the profile"
-                " names neither key_file nor password",
-            )
-        if isinstance(error, TimeoutError):
-            reason = "no answer in time"
-        elif isinstance(error, OSError):
-            reason = error.strerror or str(error)
-        else:
-            reason = getattr(error, "reason", "") or str(error)
-        if self._connections > 1:
-            return OSError(errno.ENETDOWN, f"the server was lost, and is not back: {reason}")
-        return UnwritableError(
-            f"sftp://{login.server}: the server cannot be reached",
-            why=reason,
-            hint="check host and port, and that SFTP is allowed there",
-        )
-
-    def _unknown_host(self, error: Exception) -> UnwritableError:
-        login, key = self.login, self._unknown_key
-        file = login.known_hosts or "~/.ssh/known_hosts"
-        port = "" if login.port == PORT else f"-p {login.port} "
-        if key is None:
-            why = getattr(error, "reason", "") or str(error)
-        else:
-            why = f"its key {key.get_fingerprint()} ({key.get_algorithm()}) is not in {file}"
-        return UnwritableError(
-            f"sftp://{login.server}: the server is not known, or not the one that is known",
-            why=why,
-            hint=(
-                "compare the fingerprint with what the server's owner says; if it is the same:"
-                f" ssh-keyscan {port}{login.host} >> {file}"
-            ),
-        )
-
-    async def _refusal(self, client: "SFTPClient", error: Exception, path: str) -> OSError:
-        if isinstance(error, self._ssh.SFTPOpUnsupported):
-            return _NotOfferedError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
-        code = await self._code(client, error)
-        if code is None:
-            reason = getattr(error, "reason", "") or str(error)
-            return OSError(errno.EIO, f"the server refuses: {reason[:200]}", path)
-        return OSError(code, os.strerror(code), path)
-
-    async def _code(self, client: "SFTPClient", error: Exception) -> int | None:
-        ssh = self._ssh
-        known: dict[type[Exception], int] = {
-            ssh.SFTPNoSuchFile: errno.ENOENT,
-            ssh.SFTPNoSuchPath: errno.ENOENT,
-            ssh.SFTPPermissionDenied: errno.EACCES,
-            ssh.SFTPFileAlreadyExists: errno.EEXIST,
-            ssh.SFTPWriteProtect: errno.EROFS,
-            ssh.SFTPNoSpaceOnFilesystem: errno.ENOSPC,
-            ssh.SFTPQuotaExceeded: errno.EDQUOT,
-            ssh.SFTPDirNotEmpty: errno.ENOTEMPTY,
-            ssh.SFTPNotADirectory: errno.ENOTDIR,
-            ssh.SFTPFileIsADirectory: errno.EISDIR,
-            ssh.SFTPInvalidFilename: errno.EINVAL,
-            # OpenSSH's word for a name that is too long, or cannot be.
-            ssh.SFTPBadMessage: errno.ENAMETOOLONG,
-        }
-        if type(error) in known:
-            return known[type(error)]
-        told = str(getattr(error, "reason", "")).lower()
-        for words, code in _WORDS.items():
-            if words in told:
-                return code
-        with suppress(ssh.Error, OSError, ValueError):
-            there = await client.statvfs(self._root)
-            if there.flags & _READ_ONLY:
-                return errno.EROFS
-            if there.bavail * there.frsize < _FULL_BYTES or (there.files and not there.favail):
-                return errno.ENOSPC
-        return None
 
     def enter(self, folder: str) -> None:
         """From now on, every path is one below this folder, which is absolute."""
@@ -436,7 +227,7 @@ class Session:
                 check_stopping()
                 yield piece
         finally:
-            with suppress(OSError, UnwritableError):
+            with suppress(OSError, MirrorError):
                 self._run(reading.close, path)
 
     def free_bytes(self) -> int | None:
@@ -530,7 +321,7 @@ class Session:
 
         Where it is not, it has the path `by` while nothing lies at `path`.
         """
-        with suppress(_NotOfferedError):
+        with suppress(NotOfferedError):
             self._rename(source, path, over=True)
             return
         try:
@@ -612,10 +403,6 @@ async def _soon(answer: Coroutine[Any, Any, _T] | Awaitable[_T]) -> _T:
         TimeoutError: it does not come.
     """
     return await asyncio.wait_for(answer, _ANSWER_S)
-
-
-def _no_login(login: Login, why: str, hint: str) -> UnwritableError:
-    return UnwritableError(f"sftp://{login.server}: no login", why=why, hint=hint)
 
 
 _KINDS: Final = {1: EntryKind.FILE, 2: EntryKind.FOLDER, 3: EntryKind.LINK}  # SSH_FILEXFER_TYPE_…

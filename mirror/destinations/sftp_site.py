@@ -9,7 +9,8 @@ from mirror.core.model import Destination
 from mirror.core.secret import Secret
 from mirror.destinations import INDEX, MARKER, STATE, unwritable
 from mirror.destinations.sftp import SftpFolder
-from mirror.destinations.sftp_session import PORT, Login, Session
+from mirror.destinations.sftp_login import PORT, Login
+from mirror.destinations.sftp_session import Session
 from mirror.errors import MirrorError, NotMountedError, NotOursError, UnwritableError
 from mirror.secrets import read_password
 from mirror.settings import state_directory

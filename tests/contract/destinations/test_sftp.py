@@ -9,10 +9,11 @@ import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import asyncssh
@@ -21,7 +22,8 @@ import pytest
 from mirror.core.model import EntryKind
 from mirror.destinations import MARKER, PARTIAL, STATE, OpenDestination, partial, sftp_session
 from mirror.destinations.sftp import SftpFolder
-from mirror.destinations.sftp_session import Login, Session
+from mirror.destinations.sftp_login import Login
+from mirror.destinations.sftp_session import Session
 from mirror.errors import MirrorError, NoSpaceError, UnwritableError
 from tests.servers import KINDS, PASSWORD, Server, again, free_port, key_pair, served
 
@@ -122,6 +124,35 @@ def test_where_nobody_listens_there_is_no_connection(tmp_path: Path):
     assert "the server cannot be reached" in refusal(login)
 
 
+def test_the_users_own_keys_and_those_of_an_agent_are_tried(
+    sshd: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / ".ssh"
+    folder.mkdir()
+    shutil.copy(sshd.known_hosts, folder / "known_hosts")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    login = replace(sshd.login(), key_file=None, known_hosts=None)
+    assert "refuses the login" in refusal(login)
+
+    own = Path(shutil.copy(str(sshd.key_file), folder / "id_ed25519"))
+    with closing(Session(login)) as session:
+        session.connect()
+    own.unlink()
+
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=DEVNULL)
+    try:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        while not (tmp_path / "agent").exists():
+            assert agent.poll() is None
+        subprocess.run(["ssh-add", "-q", str(sshd.key_file)], check=True)
+        with closing(Session(login)) as session:
+            session.connect()
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
 # -- a connection that is lost ---------------------------------------------------------------------
 
 
@@ -167,6 +198,20 @@ def test_a_server_that_stays_away_ends_it_and_is_not_asked_again(server: Server,
     with again(server), opened(server, tmp_path) as destination:
         destination.move(partial("1"), "b.jpg")
         assert destination.sha1("b.jpg") == hashlib.sha1(b"data").digest()
+
+
+@pytest.mark.usefixtures("in_haste")
+def test_another_server_in_its_place_gets_no_login(sshd: Server, tmp_path: Path):
+    with opened(sshd, tmp_path) as destination, destination.locked():
+        sshd.kill()
+        for path in (sshd.host_key, sshd.host_key.with_suffix(".pub")):
+            path.unlink()
+        trusted = sshd.known_hosts.read_text()
+        with again(sshd):
+            sshd.known_hosts.write_text(trusted)
+            with pytest.raises(OSError, match=r"is not back: its key SHA256:.* is not in"):
+                bring(destination, "a.jpg", b"data")
+            assert not (sshd.folder / "a.jpg").exists()
 
 
 @pytest.mark.usefixtures("in_haste")
@@ -280,8 +325,16 @@ class Poor(asyncssh.SFTPServer):
         raise asyncssh.SFTPOpUnsupported("what?")
 
 
-@pytest.fixture
-async def poor(tmp_path: Path) -> AsyncIterator[Login]:
+class Losing(Poor):
+    """Says that all is written, and it is not."""
+
+    def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
+        super().write(file_obj, offset, data[:-1])
+        return len(data)
+
+
+@asynccontextmanager
+async def serving(kind: type[Poor], tmp_path: Path) -> AsyncIterator[Login]:
     """A server that is one of this process."""
     host = key_pair(tmp_path / "host")
     (tmp_path / "there").mkdir()
@@ -295,12 +348,33 @@ async def poor(tmp_path: Path) -> AsyncIterator[Login]:
         0,
         server_factory=Anybody,
         server_host_keys=[str(host)],
-        sftp_factory=lambda channel: Poor(channel, chroot=os.fsencode(tmp_path / "there")),
+        sftp_factory=lambda channel: kind(channel, chroot=os.fsencode(tmp_path / "there")),
     ) as listening:
         port = listening.get_port()
         known = tmp_path / "known"
         known.write_text(f"[127.0.0.1]:{port} {host.with_suffix('.pub').read_text()}")
         yield Login(host="127.0.0.1", port=port, user="a", password="p", known_hosts=str(known))
+
+
+@pytest.fixture
+async def poor(tmp_path: Path) -> AsyncIterator[Login]:
+    async with serving(Poor, tmp_path) as login:
+        yield login
+
+
+async def test_what_a_server_loses_never_has_a_name(tmp_path: Path):
+    async with serving(Losing, tmp_path) as login:
+
+        def used() -> None:
+            with SftpFolder(Session(login), "sftp://a@losing", tmp_path / "beside") as destination:
+                destination.prepare()
+                with pytest.raises(OSError, match="less than it was given"):
+                    bring(destination, "a.jpg", b"data")
+                assert list(destination.scan()) == []
+                assert destination.work_files(PARTIAL) == ["1"]
+                assert destination.work_files("uploads") == []
+
+        await asyncio.to_thread(used)
 
 
 async def test_a_server_that_knows_little_is_enough(poor: Login, tmp_path: Path):
