@@ -1,6 +1,7 @@
 """Real servers that speak SFTP, started for a test on loopback."""
 
 import os
+import random
 import re
 import shlex
 import shutil
@@ -121,7 +122,7 @@ def again(dead: Server) -> Iterator[Server]:
 
 @contextmanager
 def _rclones(folder: Path, port: int) -> Iterator[Server]:
-    host_key = key_pair(folder.with_name("host"))
+    host_key, port = key_pair(folder.with_name("host")), port or free_port()
     command = [
         *(rclone(), "serve", "sftp", "--config", os.devnull, "--addr", f"127.0.0.1:{port}", "-v"),
         *("--user", USER, "--pass", PASSWORD, "--key", str(host_key)),
@@ -179,7 +180,9 @@ def _known(folder: Path, host_key: Path, port: int) -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port: int = chosen.getsockname()[1]
-        return port
+    """One that nobody is given for a connection of his own, so that it is free once more later."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as chosen, suppress(OSError):
+            chosen.bind(("127.0.0.1", port))
+            return port

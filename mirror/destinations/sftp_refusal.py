@@ -51,13 +51,13 @@ async def refusal(
         with suppress(ssh.Error, OSError, ValueError):
             code = _disk_code(await client.statvfs(root))
     if code is None:
-        return OSError(errno.EIO, f"the server refuses: {reason_of(error)}", path)
+        return OSError(errno.EIO, f"the server refuses: {reason_of(error)[:200]}", path)
     return OSError(code, os.strerror(code), path)
 
 
 def reason_of(error: Exception) -> str:
     """In the words of whoever said it."""
-    return str(getattr(error, "reason", "") or getattr(error, "strerror", "") or error)[:200]
+    return str(getattr(error, "reason", "") or getattr(error, "strerror", "") or error)
 
 
 def _code(ssh: Any, error: Exception) -> int | None:  # noqa: ANN401 (as above)

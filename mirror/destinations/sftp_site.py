@@ -24,7 +24,7 @@ class SftpSite:
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
         self.name = destination.path
-        self._server, self._folder = _split(destination.path)
+        self._user, self._server, self._folder = _split(destination.path)
         self.root = _beside(destination)
         self.index_path = self.root / STATE / INDEX
         self._session: Session | None = None
@@ -104,7 +104,7 @@ class SftpSite:
         return Login(
             host=self._server.hostname or "",
             port=self._server.port or PORT,
-            user=self._server.username or "",
+            user=self._user,
             key_file=wanted.key_file,
             password=self._password(wanted.password),
             known_hosts=wanted.known_hosts,
@@ -128,14 +128,15 @@ def _lies(session: Session, parts: list[str]) -> bool:
     return True
 
 
-def _split(url: str) -> tuple[SplitResult, str]:
-    """User, host and port, and the folder, in which every character means itself."""
+def _split(url: str) -> tuple[str, SplitResult, str]:
+    """User, host and port, and the folder; but for the second every character means itself."""
     server, _, folder = url.removeprefix(_SCHEME).partition("/")
-    return urlsplit(f"{_SCHEME}{server}"), folder
+    user, _, host = server.rpartition("@")
+    return user, urlsplit(f"{_SCHEME}{host}"), folder
 
 
 def _beside(destination: Destination) -> Path:
     """One folder for each server, user and folder."""
     digest = hashlib.sha1(destination.path.encode(), usedforsecurity=False).hexdigest()[:12]
-    host = _split(destination.path)[0].hostname or ""
+    host = _split(destination.path)[1].hostname or ""
     return state_directory() / "sftp" / f"{host.replace(':', '_')}-{digest}"
