@@ -18,7 +18,7 @@ from mirror.core.allocate import ancestors, names_of
 from mirror.core.batches import batches
 from mirror.core.compare import Comparison, compare
 from mirror.core.layout import Layout, fold
-from mirror.core.model import Asset, Disk, Entry, EntryKind, Listed, Row, RowState
+from mirror.core.model import Asset, Disk, Entry, EntryKind, Exif, Listed, Row, RowState
 from mirror.core.plan import Difference
 from mirror.destinations import OpenDestination
 from mirror.errors import AssetError, NotOursError, RequestError
@@ -149,7 +149,7 @@ class Surveyor:
             gone = [asset_id for asset_id in self._index.asset_ids() if asset_id not in self._seen]
             survey.unlisted = list(self._index.rows(gone).values())
         survey.differences = await self._settled(survey.differences)
-        names = {item.listed.asset.id: self._keys(item) for item in survey.differences}
+        names = self._names(survey.differences)
         foreign = await self._hash_at(names)
         copies = await self._copies(names, foreign)
         stills = {
@@ -184,7 +184,7 @@ class Surveyor:
             else self._layout.video_path(listed.still, asset)
         )
         if row is None:
-            return Difference(listed=listed, base=base)
+            return Difference(listed=_light(listed), base=base)
         changed = row.checksum != asset.checksum
         agrees = (
             not changed
@@ -242,7 +242,8 @@ class Surveyor:
         head = self.survey.heads.get(asset.id)
         if head is None:
             # Where it was asked for and is not to be had, the download will say why.
-            return replace(item, changed=item.changed or (row is not None and _touched(row, asset)))
+            is_touched = row is not None and not item.changed and _touched(row, asset)
+            return replace(item, changed=True) if is_touched else item
         failure = self._failures.get(asset.id)
         if failure is not None and failure.checksum == asset.checksum:
             return replace(item, known_failure=failure.etag == head.etag)
@@ -257,12 +258,11 @@ class Surveyor:
 
     # -- what lies about ---------------------------------------------------------------------------
 
-    def _keys(self, item: Difference) -> set[str]:
-        """Where the asset's file may come to lie; none when nothing could be in the way there."""
+    def _names(self, differences: Iterable[Difference]) -> dict[str, set[str]]:
+        """Where files may come to lie, by asset id; none when nothing could be in the way there."""
         if not self._comparison.foreign and not self._has_rows:
-            return set()
-        asset, still = item.listed.asset, item.listed.still
-        return {fold(name) for name in names_of(item.base, (still or asset).id, asset.id)}
+            return {}
+        return {item.listed.asset.id: _keys(item) for item in differences}
 
     async def _hash_at(self, names: dict[str, set[str]]) -> dict[str, tuple[Entry, ...]]:
         """All foreign entries; those at a wanted name are hashed, or sized where no hash helps."""
@@ -272,7 +272,7 @@ class Surveyor:
             item.listed.asset
             for item in self.survey.differences
             if checksum.content_sha1(item.listed.asset) is None
-            and not wanted.isdisjoint(names[item.listed.asset.id])
+            and not wanted.isdisjoint(names.get(item.listed.asset.id, ()))
         ]
         await self._ask_heads(external)
         return foreign | await self._hashed_groups(foreign, wanted)
@@ -296,7 +296,7 @@ class Surveyor:
             for item in self.survey.differences
             if item.row is None
             and (digest := checksum.content_sha1(item.listed.asset)) is not None
-            and not _lies(digest, names[item.listed.asset.id], foreign)
+            and not _lies(digest, names.get(item.listed.asset.id, ()), foreign)
         }
         rows = self._index.with_sha1(wanted)
         copies = {row.sha1: row.path for row in rows if row.sha1 and self._is_intact(row)}
@@ -394,6 +394,29 @@ def _touched(row: Row, asset: Asset) -> bool:
     """An external file's content may have changed: its checksum on the server is of its path."""
     external = checksum.content_sha1(asset) is None
     return external and row.file_modified_at != asset.file_modified_at
+
+
+def _light(listed: Listed) -> Listed:
+    """A new asset whose path is found, without what only its path was made of.
+
+    A first plan holds one for each asset of the library: a fifth of its memory.
+    """
+    asset = listed.asset
+    return Listed(
+        replace(
+            asset,
+            original_path="" if asset.library_id is None else asset.original_path,
+            taken_local=None,
+            updated_at=asset.uploaded_at,
+            exif=None if asset.exif is None else Exif(size_bytes=asset.exif.size_bytes),
+        ),
+        listed.still,
+    )
+
+
+def _keys(item: Difference) -> set[str]:
+    asset, still = item.listed.asset, item.listed.still
+    return {fold(name) for name in names_of(item.base, (still or asset).id, asset.id)}
 
 
 def _size(asset: Asset) -> int | None:

@@ -10,10 +10,12 @@ wait for (a download, a person) can fail, and its place would be taken while it 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TypeVar
 
 from mirror.core.layout import CANDIDATES, candidate, candidates, fold
 from mirror.core.model import Asset, Disk, Entry, EntryKind, Row
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +64,12 @@ def _fill(board: "_Board", claims: Iterable[Claim], still_rows: Mapping[str, Row
             board.take([(claim, claim.kept)])
         else:
             rest.append(claim)
-    rest.sort(key=lambda claim: _age(claim.asset))
+    _by_age(rest, lambda claim: claim.asset)
     # Something may have come to the place of a file that is missing.
     rest = [claim for claim in rest if not (claim.kept and board.take_all([claim], [claim.kept]))]
-    late = [(unit, _left_by_adoption(unit, board)) for unit in _units(rest)]
-    for unit, left in late:
+    units = _units(rest, board.leads)
+    late = [_left_by_adoption(unit, board) for unit in units]
+    for unit, left in zip(units, late, strict=True):
         if left:
             _take_first_free(unit, left, board, still_rows)
 
@@ -84,21 +87,29 @@ def ancestors(key: str) -> Iterator[str]:
         yield key
 
 
-def _units(claims: Iterable[Claim]) -> list[list[Claim]]:
+def _units(claims: Iterable[Claim], leads: set[str]) -> list[Sequence[Claim]]:
     """Claims that share their name, still first; the units by (uploaded, id) of their lead."""
-    by_lead: dict[str, list[Claim]] = {}
+    pairs: dict[str, list[Claim]] = {}
+    units: list[Sequence[Claim]] = []
     for claim in claims:
-        by_lead.setdefault(claim.lead.id, []).append(claim)
-    for unit in by_lead.values():
+        if claim.lead.id in leads:
+            pairs.setdefault(claim.lead.id, []).append(claim)
+        else:
+            units.append((claim,))
+    for unit in pairs.values():
         unit.sort(key=lambda claim: (claim.still is not None, claim.asset.id))
-    return sorted(by_lead.values(), key=lambda unit: _age(unit[0].lead))
+    units += pairs.values()
+    _by_age(units, lambda unit: unit[0].lead)
+    return units
 
 
-def _age(asset: Asset) -> tuple[datetime, str]:
-    return asset.uploaded_at, asset.id
+def _by_age(items: list[_T], asset_of: Callable[[_T], Asset]) -> None:
+    """Sort by (uploaded, id): one key after the other, which needs no object for each item."""
+    items.sort(key=lambda item: asset_of(item).id)
+    items.sort(key=lambda item: asset_of(item).uploaded_at)
 
 
-def _left_by_adoption(unit: list[Claim], board: "_Board") -> list[Claim]:
+def _left_by_adoption(unit: Sequence[Claim], board: "_Board") -> Sequence[Claim]:
     """Give what lies at one of its names already that name; the claims of the unit that are left.
 
     All of the unit at one of their common names, if they lie there. Then each where it lies: names
@@ -122,7 +133,7 @@ def _adopts(claim: Claim, board: "_Board") -> bool:
 
 
 def _take_first_free(
-    unit: list[Claim], left: list[Claim], board: "_Board", still_rows: Mapping[str, Row]
+    unit: Sequence[Claim], left: Sequence[Claim], board: "_Board", still_rows: Mapping[str, Row]
 ) -> None:
     """Name what is left of a unit, as the rest of it is named where that is possible."""
     for number in _order(unit, board, still_rows):
@@ -136,8 +147,10 @@ def _take_first_free(
             board.paths[claim.asset.id] = None
 
 
-def _order(unit: list[Claim], board: "_Board", still_rows: Mapping[str, Row]) -> list[int]:
+def _order(unit: Sequence[Claim], board: "_Board", still_rows: Mapping[str, Row]) -> Sequence[int]:
     """Which common names to try: first the one that some of the live photo has already."""
+    if unit[0].lead.id not in board.leads:
+        return range(CANDIDATES)
     numbers = list(range(CANDIDATES))
     for base, path in _named_already(unit, board, still_rows):
         names = candidates(base, unit[0].lead.id)
@@ -148,7 +161,7 @@ def _order(unit: list[Claim], board: "_Board", still_rows: Mapping[str, Row]) ->
 
 
 def _named_already(
-    unit: list[Claim], board: "_Board", still_rows: Mapping[str, Row]
+    unit: Sequence[Claim], board: "_Board", still_rows: Mapping[str, Row]
 ) -> Iterator[tuple[str, str]]:
     """The base and path of the still, then of what else of the unit has its path."""
     lead = unit[0].lead.id
@@ -174,7 +187,10 @@ class _Board:
             for claim in claims
             if claim.intact and claim.kept is None and claim.asset.id not in staying
         }
-        self.bases = {claim.asset.id: claim.base for claim in claims}
+        self.leads = {claim.still.id for claim in claims if claim.still is not None}
+        self.bases = {
+            claim.asset.id: claim.base for claim in claims if claim.asset.id in self.leads
+        }
         self.paths: dict[str, str | None] = {}
 
     @property

@@ -8,6 +8,7 @@ each asset gets its action from a table (`_decide`).
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from mirror.core import checksum
@@ -132,6 +133,7 @@ ORDER: tuple[Kind, ...] = (
     Kind.CONFLICT,
 )
 
+_PLACES: Final = {kind: place for place, kind in enumerate(ORDER)}
 
 _FETCHING: Final = frozenset({Kind.DOWNLOAD, Kind.REPLACE, Kind.COPY, Kind.RESTORE})
 
@@ -168,17 +170,25 @@ def make_plan(
     forgotten = {action.asset_id for action in actions if action.kind is Kind.FORGET}
     board = _with_holders(disk, new_ids, forgotten)
     claims = allocate([_claim(item, board) for item in rebound], board, still_rows or {})
+    told = {action.asset_id for action in actions}
     known: set[str] = set()
     for item in rebound:
-        steps = list(_decide(item, claims[item.listed.asset.id], board))
+        asset_id = item.listed.asset.id
+        steps = list(_decide(item, claims[asset_id], board))
         if item.known_failure and any(step.kind in _FETCHING for step in steps):
-            known.add(item.listed.asset.id)
+            known.add(asset_id)
         else:
             actions += steps
-    actions.sort(key=lambda action: (ORDER.index(action.kind), action.path, action.asset_id))
-    told = known | {action.asset_id for action in actions}
-    unchanged += sum(item.listed.asset.id not in told for item in rebound)
+            unchanged += not steps and asset_id not in told
+    _sort(actions)
     return Plan(tuple(actions), unchanged, tuple(sorted(known)), complete)
+
+
+def _sort(actions: list[Action]) -> None:
+    """By kind, path and id: one key after the other, which needs no object for each action."""
+    actions.sort(key=lambda action: action.asset_id)
+    actions.sort(key=lambda action: action.path)
+    actions.sort(key=lambda action: _PLACES[action.kind])
 
 
 def _with_holders(disk: Disk, new_ids: Mapping[str, str], forgotten: set[str]) -> Disk:
@@ -294,8 +304,16 @@ def _claim(item: Difference, disk: Disk) -> Claim:
         base=item.base,
         row=item.row,
         intact=not item.changed and not _may_adopt(item, disk),
-        is_mine=lambda entry: _may_adopt(item, disk) and _is_content(entry, item, disk),
+        is_mine=partial(_is_mine, item, disk) if disk.foreign else _is_nobodys,
     )
+
+
+def _is_mine(item: Difference, disk: Disk, entry: Entry) -> bool:
+    return _may_adopt(item, disk) and _is_content(entry, item, disk)
+
+
+def _is_nobodys(_entry: Entry) -> bool:
+    return False
 
 
 def _may_adopt(item: Difference, disk: Disk) -> bool:

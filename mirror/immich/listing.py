@@ -183,6 +183,7 @@ class Listing:
     def _close(self) -> None:
         self._tell_failures()
         self.complete = not self.problems
+        self._seen.clear()
 
     def _tell_failures(self) -> None:
         for what, count in sorted(self._failures.items()):
