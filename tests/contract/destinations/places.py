@@ -17,6 +17,7 @@ from mirror.destinations.bucket import Bucket
 from mirror.destinations.folder import Folder
 from mirror.destinations.memory import MemoryDestination
 from mirror.destinations.sftp import SftpFolder
+from mirror.destinations.sftp_session import Session
 from mirror.destinations.store import Store
 from mirror.destinations.volume import Traits, Volume
 from tests import servers
@@ -101,9 +102,6 @@ class FolderHands:
     def link_hard(self, path: str, other: str) -> None:
         (self.root / other).hardlink_to(self.root / path)
 
-    def close(self) -> None:
-        """It was only a path."""
-
     def paths(self) -> set[str]:
         files = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
         return {str(path) for path in files if path.parts[0] != ".mirror"}
@@ -112,9 +110,9 @@ class FolderHands:
 class SftpHands(FolderHands):
     """One that speaks SFTP too: rclone's server knows only what comes that way, and no links."""
 
-    def __init__(self, server: Server, root: Path) -> None:
+    def __init__(self, root: Path, session: Session) -> None:
         super().__init__(root)
-        self._session = server.session(root.name)
+        self._session = session
 
     def put(self, path: str, data: bytes = b"x", mtime_ns: int | None = None) -> None:
         self._make(path.rpartition("/")[0])
@@ -136,9 +134,6 @@ class SftpHands(FolderHands):
 
     def link_hard(self, path: str, other: str) -> None:
         raise OSError(errno.ENOTSUP, "no links here", path, None, other)
-
-    def close(self) -> None:
-        self._session.close()
 
 
 class MemoryHands:
@@ -194,7 +189,17 @@ class BucketHands:
 _served: dict[Path, Served] = {}  # by the folder that it was started for
 
 
-_servers: dict[Path, Server] = {}  # the same
+class Lasting(Session):
+    """One that whoever uses it leaves open, for the next."""
+
+    def close(self) -> None:
+        """Stays."""
+
+    def end(self) -> None:
+        super().close()
+
+
+_servers: dict[Path, tuple[Server, Lasting, Lasting]] = {}  # the same; ours, and another program's
 
 
 @contextmanager
@@ -209,8 +214,11 @@ def serving(folder: Path, running: Served | None = None) -> Iterator[Path]:
 def serving_sftp(kind: str, folder: Path) -> Iterator[Path]:
     """A server, for folders that are called like folders in it."""
     with servers.served(kind, folder) as server:
-        _servers[folder] = server
+        ours, theirs = Lasting(server.login()), Lasting(server.login())
+        _servers[folder] = server, ours, theirs
         yield folder
+        ours.end()
+        theirs.end()
 
 
 @contextmanager
@@ -264,16 +272,16 @@ def opened(kind: str, root: Path) -> Iterator[tuple[OpenDestination, Hands]]:
             yield bucket, BucketHands(store, prefix)
         return
     if kind.startswith("sftp"):
-        server = _servers[root.parent]
-        there = server.folder / root.name
-        session = server.session("")
-        session.make_folder(root.name)
-        session.enter(f"{server.root.rstrip('/')}/{root.name}")
-        with SftpFolder(session, server.url(root.name), root) as sftp:
+        server, ours, theirs = _servers[root.parent]
+        there, inside = server.folder / root.name, f"{server.root.rstrip('/')}/{root.name}"
+        ours.enter("/")
+        ours.make_folder(inside.removeprefix("/"))
+        for session in (ours, theirs):
+            session.enter(inside)
+        with SftpFolder(ours, server.url(root.name), root) as sftp:
             sftp.prepare()
-            hands = FolderHands(there) if server.kind == "openssh" else SftpHands(server, there)
-            yield sftp, hands
-            hands.close()
+            is_openssh = server.kind == "openssh"
+            yield sftp, FolderHands(there) if is_openssh else SftpHands(there, theirs)
         return
     root.mkdir()
     with Folder(root) as folder:
