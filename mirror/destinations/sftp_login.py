@@ -4,6 +4,7 @@ Nobody is trusted blindly: a server whose key is not among the known ones gets n
 """
 
 import errno
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -53,7 +54,9 @@ class Door:
         """
         self.login = login
         try:
-            import asyncssh  # noqa: PLC0415 (an extra)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of old ciphers, which nobody asks for
+                import asyncssh  # noqa: PLC0415 (an extra)
         except ImportError as error:
             raise UnwritableError(
                 f"sftp://{login.server}: SFTP needs a part that is not installed",

@@ -13,7 +13,7 @@ from mirror.core.secret import (
     Secret,
 )
 from mirror.errors import ExitCode, KeyRefusedError
-from mirror.secrets import read_secret, source_of
+from mirror.secrets import read_password, read_secret, source_of
 
 KEY = "s3cret-key"
 
@@ -71,6 +71,17 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch):
 def test_what_is_no_single_key_is_refused_and_not_quoted(tmp_path, text):
     (tmp_path / "key").write_text(text, encoding="utf-8")
     refused(FileSecret(str(tmp_path / "key")))
+
+
+def test_a_password_is_one_line_of_any_characters(tmp_path):
+    path = tmp_path / "password"
+    path.write_text("grüne Äpfel #1\n")
+    assert read_password(FileSecret(str(path))) == "grüne Äpfel #1"
+    for text in ("", "\n", "two\nlines", "a\ttab"):
+        path.write_text(text)
+        with pytest.raises(KeyRefusedError) as refused:
+            read_password(FileSecret(str(path)))
+        assert "lines" not in str(refused.value)
 
 
 def test_a_file_of_other_bytes_is_refused_and_not_quoted(tmp_path):

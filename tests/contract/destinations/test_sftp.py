@@ -19,12 +19,20 @@ from typing import Any
 import asyncssh
 import pytest
 
-from mirror.core.model import EntryKind
+from mirror.core.model import Destination, EntryKind
+from mirror.core.secret import EnvSecret, LiteralSecret
 from mirror.destinations import MARKER, PARTIAL, STATE, OpenDestination, partial, sftp_session
 from mirror.destinations.sftp import SftpFolder
 from mirror.destinations.sftp_login import Login
 from mirror.destinations.sftp_session import Session
-from mirror.errors import MirrorError, NoSpaceError, UnwritableError
+from mirror.destinations.sftp_site import SftpSite
+from mirror.errors import (
+    MirrorError,
+    NoSpaceError,
+    NotMountedError,
+    NotOursError,
+    UnwritableError,
+)
 from tests.servers import KINDS, PASSWORD, Server, again, free_port, key_pair, served
 
 _NS = 10**9
@@ -151,6 +159,64 @@ def test_the_users_own_keys_and_those_of_an_agent_are_tried(
     finally:
         agent.terminate()
         agent.wait()
+
+
+# -- where it is -----------------------------------------------------------------------------------
+
+
+def site(server: Server, path: str) -> SftpSite:
+    login = server.login()
+    return SftpSite(
+        Destination(
+            path=server.url(path),
+            key_file=login.key_file,
+            password=None if login.password is None else LiteralSecret(login.password),
+            known_hosts=login.known_hosts,
+        )
+    )
+
+
+def test_a_folder_is_made_with_those_above_it_and_found_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    place = site(server, "a/b#?%20/photos")
+    place.check(require_mount=False)
+    assert place.open() is None
+    with place.make() as made:
+        made.prepare()
+        made.write_state(MARKER, [b"{}"])
+    assert (server.folder / "a/b#?%20/photos" / STATE / MARKER).exists()
+    found = place.open()
+    assert found is not None
+    with found:
+        assert found.read_state(MARKER) == b"{}"
+    assert place.root.is_relative_to(tmp_path / "state/sftp")
+
+
+def test_a_place_where_no_destination_must_be_is_refused(server: Server):
+    taken = server.folder / "taken" / STATE
+    taken.mkdir(parents=True)
+    (taken / MARKER).touch()
+    (server.folder / "immich").mkdir()
+    (server.folder / "immich/.immich").touch()
+    for path, what in (
+        ("taken/a/b", "lies inside another"),
+        ("immich", "belongs to Immich itself"),
+    ):
+        place = site(server, path)
+        with pytest.raises(NotOursError, match=what):
+            place.check(require_mount=False)
+        place.make().close()
+    with pytest.raises(NotMountedError):
+        site(server, "photos").check(require_mount=True)
+
+
+def test_a_password_that_cannot_be_read_is_said_in_words(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("NO_SUCH", raising=False)
+    there = Destination(path="sftp://a@127.0.0.1/photos", password=EnvSecret("NO_SUCH"))
+    with pytest.raises(UnwritableError, match="no password could be read from the environment"):
+        SftpSite(there).check(require_mount=False)
 
 
 # -- a connection that is lost ---------------------------------------------------------------------
