@@ -45,8 +45,9 @@ from mirror.nearby import Flight, Neighbour, Offer, Source
 from mirror.stopping import check_stopping
 from mirror.threads import in_thread
 
-# Below this a body is read, hashed and written in one go; above, in pieces on a second thread.
+# Below this a body is read in one go; above, in pieces.
 SMALL_BYTES: Final = 1 << 20
+_INLINE_BYTES: Final = 1 << 17  # more is hashed and written on a second thread
 _PIECE_BYTES: Final = 1 << 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -170,7 +171,7 @@ class _Partial:
     def finish(self, mtime_ns: int) -> Written:
         """Cut to what was written, and dated; nothing is written after that."""
         if self._written is None:
-            self._written = self._opened.finish(mtime_ns)
+            self._written = self._opened.finish(mtime_ns, self.sha1)
         return self._written
 
 
@@ -416,7 +417,10 @@ class Fetcher:
         self._progress.begin(asset.id, asset.original_file_name, size_bytes)
         if size_bytes is not None and size_bytes - part.offset <= SMALL_BYTES:
             piece = await original.read()
-            part.write(piece)
+            if len(piece) > _INLINE_BYTES:
+                await in_thread(part.write, piece)
+            else:
+                part.write(piece)
             self._came(asset, part, len(piece))
         else:
             await in_thread(self._index.note_partial, partial_name(asset), original.etag)

@@ -89,8 +89,11 @@ class PartialFile(Protocol):
     def restart(self) -> None:
         """Nothing is in it any more."""
 
-    def finish(self, mtime_ns: int) -> Written:
-        """Cut to the place, and dated as far as the destination can hold the date."""
+    def finish(self, mtime_ns: int, sha1: bytes | None = None) -> Written:
+        """Cut to the place, and dated as far as the destination can hold the date.
+
+        `sha1` is that of all its bytes, where the caller knows it.
+        """
 
     def close(self) -> None:
         """Let go of it; it stays, for a later run too."""

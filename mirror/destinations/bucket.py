@@ -9,7 +9,6 @@ back; nothing is overwritten, by looking first, and by asking the store too wher
 work. A move is a copy and then a delete; both objects carry the same id in between.
 """
 
-import base64
 import errno
 import hashlib
 import os
@@ -19,11 +18,11 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
 
 from mirror.core.batches import batches
 from mirror.core.compare import Found
@@ -33,12 +32,15 @@ from mirror.destinations import (
     PARTIAL,
     STATE,
     Abilities,
+    PartialFile,
     concerns_path,
+    partial,
     unwritable,
 )
 from mirror.destinations.remembered import Known, Remembered
 from mirror.destinations.remote import COPY, IndexCopy, Remote, checked, folders_above
 from mirror.destinations.store import Store, Told, part_bytes
+from mirror.destinations.sums import SummedPartial, Sums
 from mirror.errors import NotOursError
 from mirror.stopping import check_stopping
 
@@ -73,6 +75,7 @@ class Bucket(Remote):
         self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
         self._turn = threading.Lock()
         self._are_folders: set[str] = set()  # seen, or made
+        self._arrived: dict[str, tuple[Sums, bytes]] = {}  # by partial file; with its SHA-1
         self._is_scanned = False  # so that there are no others, as far as can be known
 
     def close(self) -> None:
@@ -234,6 +237,19 @@ class Bucket(Remote):
             return False
         return True
 
+    def open_partial(self, name: str) -> PartialFile:
+        """A partial file, on this machine; what the store will say of it is found out on the way.
+
+        So its ETag proves the bytes that came, and not those that the disk gave back.
+        """
+        path = partial(name)
+        self._arrived.pop(path, None)
+
+        def arrived(sums: Sums, sha1: bytes) -> None:
+            self._arrived[path] = sums, sha1
+
+        return SummedPartial(super().open_partial(name), arrived)
+
     def work_files(self, area: str) -> list[str]:
         """The names in one of our own folders, here or there."""
         if area == PARTIAL:
@@ -243,6 +259,7 @@ class Bucket(Remote):
     def drop(self, path: str) -> None:
         """Remove one of our own files, if it is there."""
         if (local := self._local(path)) is not None:
+            self._arrived.pop(path, None)
             local.drop(path)
             return
         if not path.startswith(f"{STATE}/"):
@@ -285,11 +302,9 @@ class Bucket(Remote):
         """Give an object another path, or a partial file its own: nothing is overwritten."""
         checked(source)
         checked(path)
-        if (local := self._local(source)) is not None:
-            with local.opened(source) as file:
-                self._refuse_taken(path)
-                self._publish(file, path, create=self._has_seen_refusals())
-            local.drop(source)
+        if self._local(source) is not None:
+            self._refuse_taken(path)
+            self._publish(source, path, create=self._has_seen_refusals())
             return
         told = self._store.head(source)
         self._refuse_taken(path)
@@ -298,10 +313,8 @@ class Bucket(Remote):
 
     def set_aside(self, source: str, path: str) -> None:
         """Move a file to one of our own places, over whatever lies there."""
-        if (local := self._local(source)) is not None:
-            with local.opened(source) as file:
-                self._publish(file, checked(path))
-            local.drop(source)
+        if self._local(source) is not None:
+            self._publish(source, checked(path))
             return
         self._copy(self._store.head(checked(source)), checked(path))
         self._store.delete(source)
@@ -352,11 +365,20 @@ class Bucket(Remote):
         with closing(self.fetched(told.path)) as file:
             self._upload(file, path, _own(told))
 
-    def _publish(self, file: BinaryIO, path: str, *, create: bool = False) -> None:
+    def _publish(self, source: str, path: str, *, create: bool = False) -> None:
+        """A partial file becomes an object."""
+        known = self._arrived.pop(source, None)
+        with self._prepared.opened(source) as file:
+            self._publish_file(file, path, known, create=create)
+        self._prepared.drop(source)
+
+    def _publish_file(
+        self, file: BinaryIO, path: str, known: tuple[Sums, bytes] | None, *, create: bool
+    ) -> None:
         status = os.fstat(file.fileno())
         mtime_ns = max(-_MOST_NS, min(status.st_mtime_ns, _MOST_NS))
         metadata = {_MTIME: _seconds(mtime_ns), _ID: str(uuid.uuid4())}
-        self._upload(file, path, metadata, create=create, proves=True)
+        self._upload(file, path, metadata, create=create, proves=True, known=known)
 
     def _upload(
         self,
@@ -366,10 +388,16 @@ class Bucket(Remote):
         *,
         create: bool = False,
         proves: bool = False,
+        known: tuple[Sums, bytes] | None = None,
     ) -> None:
-        """Write a file's bytes, and have the store prove that it has them."""
-        sums = _Sums.of(file)
-        told = {**metadata, **({_SHA1: sums.sha1.hex()} if proves else {})}
+        """Write a file's bytes, and have the store prove that it has them.
+
+        `known`: their sums and their SHA-1 as they came, if that is known.
+        """
+        if known is None or known[0].part_bytes != part_bytes(known[0].size_bytes):
+            known = _sums(file)
+        sums, sha1 = known
+        told = {**metadata, **({_SHA1: sha1.hex()} if proves else {})}
         if sums.has_parts:
             with self._large:
                 told = {**told, _MD5: sums.md5_text}
@@ -377,13 +405,13 @@ class Bucket(Remote):
         else:
             file.seek(0)
             etag = self._store.put(path, file.read(), told, create=create)
-        if etag != sums.etag and self.sha1(path) != sums.sha1:
+        if etag != sums.etag and self.sha1(path) != sha1:
             self._store.delete(path)
             raise OSError(errno.EIO, "the store has other bytes than it was given", path)
         if proves:
             mtime_ns = _parsed_ns(told[_MTIME]) or 0
-            known = Known(etag, sums.size_bytes, mtime_ns, sums.sha1)
-            self._remembered.note([(path.encode(), known)])
+            now = Known(etag, sums.size_bytes, mtime_ns, sha1)
+            self._remembered.note([(path.encode(), now)])
 
     def _remember(self, path: str, told: Told) -> None:
         self._remembered.note([(path.encode(), _known_of(told))])
@@ -403,48 +431,13 @@ class Bucket(Remote):
         return own_id
 
 
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    """What is to be compared with what a store says it has."""
-
-    size_bytes: int
-    part_bytes: int
-    sha1: bytes
-    md5: bytes
-    parts: tuple[bytes, ...]  # the MD5 of each
-
-    @classmethod
-    def of(cls, file: BinaryIO) -> Self:
-        """Read all of it once."""
-        size_bytes = file.seek(0, os.SEEK_END)
-        size = part_bytes(size_bytes)
-        sha1, md5 = (hashlib.new(name, usedforsecurity=False) for name in ("sha1", "md5"))
-        parts, at = [hashlib.md5(usedforsecurity=False)], 0
-        for piece in _pieces(file):
-            if at and at % size == 0:
-                parts.append(hashlib.md5(usedforsecurity=False))
-            for digest in (sha1, md5, parts[-1]) if size_bytes > size else (sha1, md5):
-                digest.update(piece)
-            at += len(piece)
-        done = tuple(part.digest() for part in parts)
-        return cls(size_bytes, size, sha1.digest(), md5.digest(), done)
-
-    @property
-    def has_parts(self) -> bool:
-        return self.size_bytes > self.part_bytes
-
-    @property
-    def etag(self) -> str:
-        """As S3 makes it, unless the store encrypts with keys of its own."""
-        if not self.has_parts:
-            return self.md5.hex()
-        whole = hashlib.md5(b"".join(self.parts), usedforsecurity=False)
-        return f"{whole.hexdigest()}-{len(self.parts)}"
-
-    @property
-    def md5_text(self) -> str:
-        """As rclone writes it beside an object in parts."""
-        return base64.b64encode(self.md5).decode()
+def _sums(file: BinaryIO) -> tuple[Sums, bytes]:
+    """Read all of a file, for what a store will say of it, and for its SHA-1."""
+    sums, sha1 = Sums(part_bytes(file.seek(0, os.SEEK_END))), hashlib.sha1(usedforsecurity=False)
+    for piece in _pieces(file):
+        sums.add(piece)
+        sha1.update(piece)
+    return sums, sha1.digest()
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

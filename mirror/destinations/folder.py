@@ -558,7 +558,7 @@ class FolderPartial:
         self._at = 0
         os.ftruncate(self._fd, 0)
 
-    def finish(self, mtime_ns: int) -> Written:
+    def finish(self, mtime_ns: int, sha1: bytes | None = None) -> Written:  # noqa: ARG002
         """Cut to the place, and dated as far as the file system can hold the date."""
         os.ftruncate(self._fd, self._at)
         with suppress(OSError, OverflowError):

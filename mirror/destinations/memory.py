@@ -432,7 +432,7 @@ class MemoryPartial:
         with self._destination.step("write"):
             self._file.data = b""
 
-    def finish(self, mtime_ns: int) -> Written:
+    def finish(self, mtime_ns: int, sha1: bytes | None = None) -> Written:  # noqa: ARG002
         """Cut to the place, and dated as far as the volume can hold the date."""
         with self._destination.step("date") as volume:
             self._file.data = self._file.data[: self._at]

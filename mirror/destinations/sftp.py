@@ -519,10 +519,10 @@ class _Dated:
         self.restart = file.restart
         self.close = file.close
 
-    def finish(self, mtime_ns: int) -> Written:
+    def finish(self, mtime_ns: int, sha1: bytes | None = None) -> Written:
         """Cut to the place, and dated in whole seconds."""
         mtime_s = max(_LEAST_S, min(mtime_ns // _SECOND_NS, _MOST_S))
-        return self._file.finish(mtime_s * _SECOND_NS)
+        return self._file.finish(mtime_s * _SECOND_NS, sha1)
 
 
 def _mtime_s(file: BinaryIO) -> int:

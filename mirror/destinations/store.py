@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from mirror.errors import UnwritableError
 from mirror.stopping import check_stopping
@@ -30,6 +31,7 @@ _PATIENCE: Final["ClientConfig"] = {
     "timeout": timedelta(minutes=5),
 }
 _LONGEST_NAME_BYTES: Final = 255  # longer ones fit no file system that the bucket is copied to
+_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _FULL: Final = re.compile(r"\b507\b|StorageFull|QuotaExceeded|InsufficientStorage|no space left")
 
 
@@ -108,6 +110,9 @@ class Store:
                 "allow_http": endpoint is not None and endpoint.startswith("http://"),
             },
             retry_config=_RETRIES,
+            # Where TLS guards what is on its way, or nobody can come between, signing each body too
+            # would be one more hash of all bytes; what arrived, the ETag proves.
+            unsigned_payload=_is_guarded(endpoint),
             **{key: value for key, value in given.items() if value is not None},
         )
 
@@ -254,6 +259,14 @@ class Store:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise _refusal(error, path) from None
+
+
+def _is_guarded(endpoint: str | None) -> bool:
+    """Whether nobody can change what is on its way: S3's own address is one of TLS."""
+    if endpoint is None:
+        return True
+    url = urlsplit(endpoint)
+    return url.scheme == "https" or url.hostname in _THIS_MACHINE
 
 
 def part_bytes(size_bytes: int) -> int:

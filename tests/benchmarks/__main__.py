@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import adopting, downloads, listing, starting, unchanged
+from tests.benchmarks import adopting, buckets, downloads, listing, starting, unchanged
 from tests.benchmarks.measuring import Bench, Row
 
 ROWS: Final[Mapping[str, Callable[[Bench], Iterator[Row]]]] = {
@@ -21,6 +21,7 @@ ROWS: Final[Mapping[str, Callable[[Bench], Iterator[Row]]]] = {
     "slow-server": downloads.slow_server,
     "disk": downloads.durable,
     "large-files": downloads.large_files,
+    "buckets": buckets.buckets,
     "adopting": adopting.adopting,
     "start": starting.start,
     "home-server": downloads.home_server,

@@ -74,7 +74,7 @@ class Served:
 
     def cpu_s(self) -> float:
         """What the server has used so far: user and system time."""
-        return sum(map(_cpu_s, self.processes))
+        return sum(map(cpu_s, self.processes))
 
 
 def write_original(root: Path, number: int, size_bytes: int) -> None:
@@ -161,6 +161,7 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in path.read_text().split()]
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """What a process has used so far: user and system time."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.library import content, path
@@ -13,23 +14,33 @@ _PROFILE = """server = "{url}"
 api_key = {{ file = "{home}/key" }}
 [mirrors.photos]
 [[mirrors.photos.destinations]]
-path = "{home}/photos"
+{destination}
 min_free = 0
 """
 
 
-def write_profile(source: Served, home: Path) -> None:
-    """A profile that mirrors everything into `home/photos`."""
+def write_profile(source: Served, home: Path, *, destination: str = "") -> None:
+    """A profile that mirrors everything into `home/photos`, or another destination."""
     key = home / "key"
     key.write_text("key\n")
     key.chmod(0o600)
-    (home / "photos.toml").write_text(_PROFILE.format(url=source.url, home=home))
+    (home / "photos.toml").write_text(
+        _PROFILE.format(
+            url=source.url, home=home, destination=destination or f'path = "{home}/photos"'
+        )
+    )
 
 
-def mirror(command: str, source: Served, home: Path) -> Run:
+def mirror(
+    command: str,
+    source: Served,
+    home: Path,
+    *,
+    server_cpu_s: Callable[[], float] | None = None,
+) -> Run:
     """Run a command on that profile, without a word about single files."""
     told = [*MIRROR, command, str(home / "photos.toml"), "-q"]
-    return measured(told, home, server_cpu_s=source.cpu_s)
+    return measured(told, home, server_cpu_s=server_cpu_s or source.cpu_s)
 
 
 def forget(home: Path) -> None:

@@ -3,10 +3,12 @@
 import errno
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import obstore
@@ -15,7 +17,7 @@ import pytest
 from mirror.core.model import EntryKind
 from mirror.destinations import MARKER, PARTIAL, STATE, partial
 from mirror.destinations.bucket import Bucket
-from mirror.destinations.store import PART_BYTES, Store, Told
+from mirror.destinations.store import PART_BYTES, Account, Store, Told
 from tests.contract.destinations.places import BucketHands
 from tests.stores import Served, served
 
@@ -97,6 +99,91 @@ def test_what_a_store_garbles_never_has_a_name(store: Served, tmp_path: Path, si
         assert bucket.entry("a.jpg") is None
         assert bucket.work_files(PARTIAL) == ["1"]
         assert not bucket.probe().checksums
+
+
+@pytest.mark.parametrize("size_bytes", [4, PART_BYTES + 1])
+def test_what_this_machines_disk_garbles_never_has_a_name(
+    store: Served, tmp_path: Path, size_bytes: int
+):
+    data = bytes(size_bytes)
+    with made(Store, store, tmp_path) as bucket:
+        with closing(bucket.open_partial("1")) as new:
+            new.write(data)
+            new.finish(10**18, hashlib.sha1(data).digest())
+        waiting = tmp_path / "beside" / partial("1")
+        waiting.write_bytes(data[:-1] + b"!")
+        with pytest.raises(OSError, match="other bytes than it was given"):
+            bucket.move(partial("1"), "a.jpg")
+        assert bucket.entry("a.jpg") is None
+        # Whoever takes it up again reads it, and finds out.
+        with closing(bucket.open_partial("1")) as again:
+            found = b"".join(iter(again.read, b""))
+        assert found != data
+
+
+@pytest.mark.parametrize("size_bytes", [4, PART_BYTES + 1])
+def test_what_an_earlier_run_left_is_summed_when_it_is_read(
+    store: Served, tmp_path: Path, size_bytes: int
+):
+    data = bytes(size_bytes)
+    with made(Store, store, tmp_path) as bucket, closing(bucket.open_partial("1")) as new:
+        new.write(data[:-2])
+    with made(Store, store, tmp_path) as bucket:
+        with closing(bucket.open_partial("1")) as new:
+            assert sum(map(len, iter(new.read, b""))) == size_bytes - 2
+            new.write(data[-2:])
+            new.finish(10**18, hashlib.sha1(data).digest())
+        bucket.move(partial("1"), "a.jpg")
+        assert bucket.sha1("a.jpg") == bucket.told_sha1("a.jpg") == hashlib.sha1(data).digest()
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("127.0.0.1", "UNSIGNED-PAYLOAD"), ("127.0.0.2", hashlib.sha256(b"data").hexdigest())],
+)
+def test_bodies_are_signed_where_somebody_could_change_them_on_their_way(host: str, told: str):
+    with listening(host) as (port, seen):
+        account = Account(
+            bucket="bucket",
+            prefix="",
+            endpoint=f"http://{host}:{port}",
+            region="us-east-1",
+            access_key="accesskey1",
+            secret_key="planted-secret-key-0",
+        )
+        Store(account).put("a.jpg", b"data", {})
+    assert seen == [told]
+
+
+@contextmanager
+def listening(host: str) -> Iterator[tuple[int, list[str]]]:
+    """A store that takes everything, and the hashes that requests tell of their bodies."""
+    seen: list[str] = []
+
+    class Taking(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            seen.append(self.headers["x-amz-content-sha256"])
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("ETag", '"etag"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    try:
+        server = HTTPServer((host, 0), Taking)
+    except OSError:
+        pytest.skip(f"no {host} here")
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        yield server.server_port, seen
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
 
 
 def test_where_an_etag_proves_nothing_the_bytes_are_read_back(store: Served, tmp_path: Path):
