@@ -363,7 +363,6 @@ class SftpFolder(Remote):
             local.drop(source)
             return
         self._go_through(source)
-        self._session.look(source)
         self._rename(source, path)
 
     def set_aside(self, source: str, path: str) -> None:
@@ -467,19 +466,15 @@ class SftpFolder(Remote):
                 self._make_folder(folder)
 
     def _make_folder(self, folder: str, mode: int | None = None) -> None:
+        """One of which nothing is known; a scan has told of those that were there."""
         try:
-            self._refuse_other_than_folder(folder)
-        except FileNotFoundError:
+            self._session.make_folder(folder, mode)
+        except OSError as refused:
             try:
-                self._session.make_folder(folder, mode)
-            except OSError as error:
-                if concerns_path(error) and not isinstance(error, FileExistsError):
-                    raise
-                # Another thread made it, or it cannot be.
-                with suppress(FileNotFoundError):
-                    self._refuse_other_than_folder(folder)
-                    return
-                raise
+                self._refuse_other_than_folder(folder)
+            except FileNotFoundError:
+                raise refused from None
+        else:
             self._know([folder])
 
     # -- a run, the index --------------------------------------------------------------------------
