@@ -20,6 +20,9 @@ def _expanded(path: Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
+# StateDirectory= of systemd/mirror@.service: where nightly runs remember, whoever asks.
+STATE_OF_UNITS: Final = Path("/var/lib/mirror")
+
 _PREFIX: Final = "MIRROR_"
 _UserPath = Annotated[Path, AfterValidator(_expanded)]
 

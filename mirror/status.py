@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
+from mirror import settings
 from mirror.core.layout import compile_layout
 from mirror.core.model import Destination, Mirror
 from mirror.destinations import OpenDestination, site_of, unwritable
@@ -19,7 +20,6 @@ from mirror.errors import ExitCode, LockedError, MirrorError, UsageError, worst
 from mirror.index import Index, Stored, broken
 from mirror.last_run import LastRun, LastRuns, newer, read_last_run
 from mirror.profile import Profile
-from mirror.settings import state_directory
 
 _CLOCKS: Final = timedelta(minutes=5)  # between those of two machines that share a disk
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,19 +60,27 @@ class Memory:
 
     known: Known | None
     last_runs: LastRuns | None
+    of_units: LastRuns | None = None  # those of the nightly unit, where they are others
 
     @classmethod
     def of_user(cls) -> "Memory":
-        """As the environment says."""
+        """As the environment says, and what the nightly unit remembers."""
+        of_units = LastRuns(settings.STATE_OF_UNITS)
         try:
-            folder = state_directory()
+            folder = settings.state_directory()
         except UsageError:
-            return cls(None, None)
-        return cls(Known(folder), LastRuns(folder))
+            return cls(None, None, of_units)
+        is_other = folder != settings.STATE_OF_UNITS
+        return cls(Known(folder), LastRuns(folder), of_units if is_other else None)
 
-    def last_run(self, destination: str) -> LastRun | None:
-        """The last run at this path."""
-        return self.last_runs.of(destination) if self.last_runs else None
+    def last_run(self, destination: str, label: str) -> LastRun | None:
+        """The last run of a mirror at this path, by whoever ran it and can be read."""
+        last = None
+        for runs in filter(None, (self.last_runs, self.of_units)):
+            run = runs.of(destination)
+            if run is not None and run.mirror == label:
+                last = newer(last, run)
+        return last
 
 
 def look(
@@ -115,9 +123,7 @@ class _Look:
         self._destination = destination
         self._site = site_of(destination)
         self._memory = memory
-        remembered = memory.last_run(destination.path)
-        is_ours = remembered is not None and remembered.mirror == self._label
-        self._remembered = remembered if is_ours else None
+        self._remembered = memory.last_run(destination.path, self._label)
 
     def status(self) -> Status:
         try:

@@ -10,12 +10,19 @@ import subprocess
 import sys
 import termios
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mirror import settings
+from mirror.last_run import LastRuns
+from mirror.page import page
+from mirror.page.words import Asked
 from mirror.sandbox.faults import Answered
+from mirror.status import Memory, Status, look
 from tests.integration.command import Ended, mirror
 from tests.integration.household import Household, household
 from tests.integration.mirroring import whole
@@ -27,6 +34,11 @@ PROJECT = Path(__file__).parents[2]
 async def family(tmp_path: Path) -> AsyncIterator[Household]:
     async with household(tmp_path) as home:
         yield home
+
+
+def looked_at(family: Household) -> list[Status]:
+    """What one sees who asks in the environment of this test."""
+    return list(look(family.profile, family.profile.mirrors, Memory.of_user()))
 
 
 async def test_a_mirror_that_ran_tells_its_success_and_what_it_keeps(family: Household):
@@ -105,6 +117,42 @@ async def test_a_first_run_that_fails_at_the_key_is_told(family: Household):
     assert seen["last_run"]["exit_code"] == 3
     assert seen["last_success_at"] is None
     assert family.exit_code(36) == 1
+
+
+async def test_a_nightly_run_that_fails_at_the_key_is_told_to_whoever_asks(
+    family: Household, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(settings, "STATE_OF_UNITS", family.state)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state of root"))
+    await family.sync()
+    family.use_key("a-key-that-was-revoked-0123456789")
+    assert await family.codes() == [3]
+    (seen,) = looked = looked_at(family)
+    assert seen.last is not None
+    assert (seen.last.exit_code, seen.last_success_at is None) == (3, False)
+    html = page(family.profile, looked, Asked(datetime.now(UTC), timedelta(days=3)))
+    assert "no longer accepts" in html
+    # A run by hand that comes later counts, and one by another mirror does not.
+    LastRuns(tmp_path / "state of root").keep(replace(seen.last, mirror="family/other"))
+    assert [one.last for one in looked_at(family)] == [seen.last]
+    LastRuns(tmp_path / "state of root").keep(
+        replace(seen.last, exit_code=4, ended_at=datetime.now(UTC))
+    )
+    assert [one.last.exit_code for one in looked_at(family) if one.last] == [4]
+
+
+async def test_what_the_nightly_unit_remembers_and_hides_is_no_error(
+    family: Household, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    closed = tmp_path / "of units"
+    closed.write_bytes(b"")  # as root, nothing else is closed
+    monkeypatch.setattr(settings, "STATE_OF_UNITS", closed)
+    monkeypatch.setenv("HOME", "~")  # and no home
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    await family.sync()
+    (seen,) = looked_at(family)
+    assert (seen.error, seen.last is None) == (None, False)
 
 
 async def test_a_run_that_fails_half_way_keeps_the_success_in_the_destination_too(

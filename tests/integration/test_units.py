@@ -17,6 +17,7 @@ from mirror.errors import ProfileError
 from mirror.profile import Account, Profile
 from mirror.profile.unit import drop_in
 from mirror.sandbox import Sandbox
+from mirror.settings import STATE_OF_UNITS
 from tests.integration.command import mirror, write_profile
 from tests.integration.mirroring import photos
 
@@ -117,6 +118,13 @@ def test_systemd_finds_nothing_to_say_of_the_units_of_one_user(tmp_path: Path) -
 def test_the_log_goes_to_the_journal(unit: str) -> None:
     # StandardError= is StandardOutput= where nothing is said of it.
     assert "\nStandardError=journal\n" in (_UNITS / unit).read_text()
+
+
+def test_status_knows_where_the_unit_remembers() -> None:
+    (name,) = re.findall(
+        "^StateDirectory=(.+)$", (_UNITS / "mirror@.service").read_text(), re.MULTILINE
+    )
+    assert Path("/var/lib", name) == STATE_OF_UNITS
 
 
 # -- the drop-in -----------------------------------------------------------------------------------
