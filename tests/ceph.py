@@ -49,6 +49,10 @@ memstore device bytes = 4294967296
 mon data = {root}/mon
 osd data = {root}/osd.$id
 rgw data = {root}/rgw
+rgw bucket quota ttl = 0
+rgw user quota bucket sync interval = 0
+rgw user quota sync interval = 0
+rgw cache enabled = false
 rgw frontends = beast endpoint=127.0.0.1:{gateway}
 """
 
@@ -118,6 +122,12 @@ class Ceph:
     def told(self, *words: str) -> str:
         """What the cluster says."""
         return self._call("ceph", "--connect-timeout", "60", *words)
+
+    def allow(self, objects: int) -> None:
+        """Take no more than so many from its user; fewer than none: as many as come."""
+        quota = ("quota", "--uid=me", "--quota-scope=user")
+        self._call("radosgw-admin", quota[0], "set", *quota[1:], f"--max-objects={objects}")
+        self._call("radosgw-admin", quota[0], "enable", *quota[1:])
 
     def lose_osd(self) -> None:
         """One of three is dead at once, and what it held is gone."""

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import sys
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,8 +87,19 @@ class Family:
 
     async def killed_after(self, count: int, pattern: str = "*.jpg", *options: str) -> None:
         """A run that dies when so many photos, called like this, lie in the bucket."""
+        process = await self.started(*options)
+        lying = self.store.folder / BUCKET / "photos"
+        while process.returncode is None:
+            if len(list(lying.rglob(pattern))) >= count:
+                process.kill()
+                break
+            await asyncio.sleep(0.001)
+        assert await process.wait() == -SIGKILL
+
+    async def started(self, *options: str) -> Process:
+        """A run under way."""
         keys = {"PLANTED_ACCESS_KEY": ACCESS_KEY, "PLANTED_SECRET_KEY": SECRET_KEY}
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "mirror", "sync", "family", *options),
             stdout=DEVNULL,
             stderr=DEVNULL,
@@ -100,13 +111,6 @@ class Family:
                 **keys,
             },
         )
-        lying = self.store.folder / BUCKET / "photos"
-        while process.returncode is None:
-            if len(list(lying.rglob(pattern))) >= count:
-                process.kill()
-                break
-            await asyncio.sleep(0.001)
-        assert await process.wait() == -SIGKILL
 
     def originals(self) -> int:
         return sum(request.original_of is not None for request in self.sandbox.requests)

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from hashlib import md5
 from pathlib import Path
+from signal import SIGKILL
 from tempfile import TemporaryDirectory
 
 import obstore
@@ -19,7 +20,7 @@ from tests.stores import BUCKET, Served
 
 pytestmark = pytest.mark.ceph
 
-_PHOTOS = 300
+_PHOTOS = 150
 _LARGE = 2 * PART_BYTES + 12_345
 
 
@@ -76,6 +77,42 @@ async def test_a_cluster_is_known_for_what_it_does(family: Family, cluster: tupl
     abilities = json.loads(bytes(obstore.get(store, ".mirror/mirror.json").bytes()))["abilities"]
     assert abilities["no_overwrite_rename"], "a put with If-None-Match is refused"
     assert abilities["checksums"], "an ETag is the MD5"
+
+
+async def test_killed_runs_are_finished_by_the_next(family: Family, cluster: tuple[Ceph, Served]):
+    store = cluster[1]
+    for count in (1, _PHOTOS // 3, 2 * _PHOTOS // 3):
+        process = await family.started()
+        while len(names(store)) < count:
+            assert process.returncode is None, "it was not in the middle"
+            await asyncio.sleep(0.1)
+        process.kill()
+        assert await process.wait() == -SIGKILL
+    await family.synced()
+    assert family.objects() == tree(family.home.parent / "photos")
+    judge(store, family.home.parent / "photos")
+
+
+async def test_refused_keys_are_said_in_words(family: Family):
+    ended = await family.run("sync", "family", PLANTED_SECRET_KEY="wrong-secret-key")
+    assert ended.code == 4, ended.said
+    assert "the store refuses the keys" in ended.said
+    assert "wrong-secret-key" not in ended.said
+
+
+async def test_a_full_store_is_told_and_the_next_run_finishes(
+    family: Family, cluster: tuple[Ceph, Served]
+):
+    ceph, store = cluster
+    ceph.allow(_PHOTOS // 3)
+    ended = await family.run("sync", "family")
+    assert ended.code == 4, ended.said
+    assert "the disk is full" in ended.said
+    assert "Traceback" not in ended.said
+    assert len(names(store)) < _PHOTOS
+    ceph.allow(-1)
+    await family.synced()
+    judge(store, family.home.parent / "photos")
 
 
 def names(store: Served) -> set[str]:
