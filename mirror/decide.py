@@ -119,6 +119,7 @@ class Decider:
             place.index,
             layout,
             trusts_times=self.options.trusts_times,
+            shard=self.destination.shard,
         )
         hearing = Hearing(
             client=self.client,

@@ -82,6 +82,7 @@ _FIELD_TYPES: Final[dict[str, str]] = {
     "run_id": "string",
     "server_version": "string",
     "sha1": "string",
+    "shard": "string",
     "status": "integer",
     "url": "string",
     "user_id": "string",
@@ -91,7 +92,7 @@ _FIELD_TYPES: Final[dict[str, str]] = {
 }
 
 # Bound once per run, mirror or destination: allowed on every line.
-_CONTEXT: Final = frozenset({"run_id", "profile", "mirror", "account", "destination"})
+_CONTEXT: Final = frozenset({"run_id", "profile", "mirror", "account", "destination", "shard"})
 _ERROR: Final = frozenset({"error.code", "error.message", "error.hint"})
 _CHANGE: Final = frozenset({"asset_id", "path", "reason"})
 _CONTENT: Final = _CHANGE | {"bytes", "sha1", "duration_ms"}

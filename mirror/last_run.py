@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from mirror import __version__
 from mirror.core.report import Report
-from mirror.destinations import OpenDestination
+from mirror.destinations import OpenDestination, own_state
 from mirror.errors import ExitCode, UnwritableError
 from mirror.whole import replace_file
 
@@ -97,7 +97,7 @@ def last_run(report: Report, *, label: str, run_id: str) -> LastRun:
 
 def read_last_run(folder: OpenDestination) -> LastRun | None:
     """What the destination itself tells; None if nothing, or nothing that can be understood."""
-    return _parsed(folder.read_state(LAST_RUN) or b"")
+    return _parsed(folder.read_state(own_state(folder.shard, LAST_RUN)) or b"")
 
 
 def write_last_run(folder: OpenDestination, run: LastRun) -> None:
@@ -108,7 +108,7 @@ def write_last_run(folder: OpenDestination, run: LastRun) -> None:
     """
     with suppress(OSError):  # something else has its name: the writing says so
         run = run.after(read_last_run(folder))
-    folder.write_state(LAST_RUN, [_encoded(run)])
+    folder.write_state(own_state(folder.shard, LAST_RUN), [_encoded(run)])
 
 
 # -- in the state directory ------------------------------------------------------------------------

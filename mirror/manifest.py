@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from mirror.destinations import STATE, OpenDestination
+from mirror.destinations import STATE, OpenDestination, own_state
 from mirror.index import Index
 
 NAME: Final = "SHA1SUMS"
@@ -23,10 +23,15 @@ def write_manifest(folder: OpenDestination, index: Index) -> None:
     if kept:
         # It may name files of assets that are not listed any more: nothing else tells of them now.
         with suppress(FileNotFoundError):  # killed here before
-            folder.set_aside(f"{STATE}/{NAME}", f"{STATE}/{kept}")
+            folder.set_aside(manifest_path(folder), f"{STATE}/{own_state(folder.shard, kept)}")
         index.drop_note(KEPT)
-    folder.write_state(NAME, lines(index))
+    folder.write_state(own_state(folder.shard, NAME), lines(index))
     index.note_manifest()
+
+
+def manifest_path(folder: OpenDestination) -> str:
+    """Where it lies; a shard's own names its own files."""
+    return f"{STATE}/{own_state(folder.shard, NAME)}"
 
 
 def lines(index: Index) -> Iterator[bytes]:

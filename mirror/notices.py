@@ -27,8 +27,11 @@ Watched: TypeAlias = tuple[Profile, Sequence[Mirror]]  # a profile, and those mi
 
 @asynccontextmanager
 async def noticed(watched: Sequence[Watched], session: Session) -> AsyncIterator[None]:
-    """Tell of what runs inside; not of a dry run, nor of `copy`, which leaves nothing outside."""
-    if session.options.dry or session.known is None:
+    """Tell of what runs inside; not of a dry run, nor of `copy`, which leaves nothing outside.
+
+    Nor of a shard: all that is told outside is of whole mirrors.
+    """
+    if session.options.dry or session.known is None or session.options.shard is not None:
         yield
         return
     memory = Memory(session.known, LastRuns(session.known.folder))

@@ -15,7 +15,7 @@ from mirror.destinations import QUARANTINE, STATE, OpenDestination, unwritable
 from mirror.errors import IndexDamagedError
 from mirror.events import Event, emit
 from mirror.index import FRESH, Index, Quarantined
-from mirror.manifest import KEPT, NAME
+from mirror.manifest import KEPT, NAME, manifest_path
 
 _BESIDE: Final = ("-wal", "-journal", "-shm")  # what SQLite writes beside a database
 _BROKEN: Final = "in place of a broken one"
@@ -80,10 +80,11 @@ def remember(folder: OpenDestination, index: Index, *, now: datetime, dry: bool)
     fresh = index.note(FRESH)
     if not fresh:
         return
-    has_list = folder.entry(f"{STATE}/{NAME}") is not None
+    has_list = folder.entry(manifest_path(folder)) is not None
     if has_list and fresh != _BROKEN:
         emit("warning", Event.INDEX_REBUILT, reason=_LOST)
-    found = list(in_quarantine(folder, now))
+    # Nobody knows whose those are: not a shard's to say.
+    found = [] if folder.shard else list(in_quarantine(folder, now))
     with index.transaction():
         if has_list and not dry:
             index.take_note(KEPT, f"{NAME}.before-{_stamp()}")

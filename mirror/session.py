@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 import structlog
 
 from mirror import __version__, notify
 from mirror.budget import Budget, Lane
-from mirror.core.model import Dedupe, Destination, Limits, Mirror
+from mirror.core.model import Dedupe, Destination, Limits, Mirror, OnGone, Shard
 from mirror.core.report import Report, Summed
 from mirror.destinations import site_of
 from mirror.destinations.identity import COPY, Known
@@ -121,7 +121,8 @@ class Session:
             for mirror in mirrors:
                 server = profile.accounts[mirror.account].server
                 lane = self._budget.lane(server, mirror.transfers)
-                for destination in mirror.destinations:
+                for whole in mirror.destinations:
+                    destination = _own_part(whole, self.options.shard)
                     parts.append(
                         _Part(
                             profile=profile,
@@ -187,6 +188,8 @@ class Session:
             account=part.account.name,
             destination=part.destination.path,
         )
+        if self.options.shard is not None:
+            structlog.contextvars.bind_contextvars(shard=str(self.options.shard))
         begun_s = time.monotonic()
         try:
             await self._run(part, stack)
@@ -223,6 +226,14 @@ class Session:
         self.reports[part.place] = run.report
         with part.lane.open():
             await run.run()
+
+
+def _own_part(destination: Destination, shard: Shard | None) -> Destination:
+    """What a shard has to do with a destination: it adds, and nothing leaves."""
+    if shard is None:
+        return destination
+    keep = OnGone.KEEP
+    return replace(destination, shard=shard, on_removed=keep, on_unmatched=keep)
 
 
 def _make_room_for_threads(parts: int) -> None:

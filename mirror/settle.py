@@ -174,6 +174,8 @@ def settle(folder: OpenDestination, index: Index, *, now: datetime, dry: bool = 
 def _clear_parking(settler: _Settler, index: Index) -> None:
     parked = settler.folder.work_files(MOVING)
     rows = index.rows(parked)
+    if settler.folder.shard is not None:
+        parked = list(rows)  # others are at work
     for asset_id in parked:
         try:
             found = settler.clear(asset_id, rows.get(asset_id))

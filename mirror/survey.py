@@ -18,8 +18,9 @@ from mirror.core.allocate import ancestors, names_of
 from mirror.core.batches import batches
 from mirror.core.compare import Comparison, compare
 from mirror.core.layout import Layout, fold
-from mirror.core.model import Asset, Disk, Entry, EntryKind, Exif, Listed, Row, RowState
+from mirror.core.model import Asset, Disk, Entry, EntryKind, Exif, Listed, Row, RowState, Shard
 from mirror.core.plan import Difference
+from mirror.core.shard import takes
 from mirror.destinations import OpenDestination
 from mirror.errors import AssetError, NotOursError, RequestError
 from mirror.immich.client import Client, Head
@@ -57,6 +58,7 @@ class Surveyor:
         layout: Layout,
         *,
         trusts_times: bool = True,
+        shard: Shard | None = None,
     ) -> None:
         """`trusts_times` False: a file of its size and mtime is hashed all the same."""
         self._client = client
@@ -66,6 +68,7 @@ class Surveyor:
         root = folder.root if folder else None
         self._root = f"{root}/" if root else ""
         self._trusts_times = trusts_times
+        self._shard = shard
         self._other: dict[str, Entry] = {}
         self._failures = index.failures()
         self._has_rows = index.count() > 0
@@ -123,7 +126,8 @@ class Surveyor:
 
     async def take(self, pages: AsyncIterable[Sequence[Listed]]) -> None:
         """Compare each page with its rows as it comes."""
-        async for page in pages:
+        async for everyones in pages:
+            page = [listed for listed in everyones if self._is_asked_for(listed)]
             rows = self._index.rows(listed.asset.id for listed in page)
             for listed in page:
                 self._refuse_originals(listed.asset)
@@ -173,6 +177,9 @@ class Surveyor:
             },
         )
         return survey
+
+    def _is_asked_for(self, listed: Listed) -> bool:
+        return self._shard is None or takes(self._shard, listed)
 
     # -- one listed asset --------------------------------------------------------------------------
 
@@ -300,6 +307,8 @@ class Surveyor:
         }
         rows = self._index.with_sha1(wanted)
         copies = {row.sha1: row.path for row in rows if row.sha1 and self._is_intact(row)}
+        if self._shard is not None:
+            return copies  # what else lies there is mostly other shards', who may move it
         rest = [asset for digest, asset in wanted.items() if digest not in copies]
         return {**await self._foreign_copies(rest, foreign), **copies}
 

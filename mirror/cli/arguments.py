@@ -6,11 +6,14 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from mirror.errors import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.core.model import Shard
 
 
 class Parser(argparse.ArgumentParser):
@@ -130,6 +133,16 @@ def add_wait(parser: Parser) -> None:
     )
 
 
+def add_shard(parser: Parser) -> None:
+    """Which part of the mirrors this run is about."""
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="K/N",
+        help="only the Kth of N parts of remote destinations, with K from 1 to N; removes nothing",
+    )
+
+
 def add_relist(parser: Parser) -> None:
     """Whether to trust what is remembered."""
     parser.add_argument(
@@ -147,3 +160,12 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f"not a number of seconds: {text!r}")
     return seconds
+
+
+def _shard(text: str) -> "Shard":
+    from mirror.core.shard import parse_shard
+
+    try:
+        return parse_shard(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -13,6 +13,7 @@ from mirror.cli.arguments import (
     add_relist,
     add_run_limits,
     add_selection,
+    add_shard,
     add_wait,
     command,
 )
@@ -42,11 +43,13 @@ def add(commands: Commands) -> None:
 
 
 def _sync(args: argparse.Namespace) -> ExitCode:
-    from mirror import commands, render
+    from mirror import choose, commands, render
 
     settings = settings_of(args)
     dry = args.dry_run
     choices, code = choices_of(args, settings)
+    if args.shard is not None:
+        choose.check_can_be_split(choices)
     with progress_of(args) as progress:
         session = session_of(args, progress, dry=dry, limits=settings.limits)
         stopped = stopped_of(commands.sync(choices, session))
@@ -126,6 +129,7 @@ def _add_sync(commands: Commands) -> None:
     parser.add_argument("--all", action="store_true", help="every profile that is found")
     parser.add_argument("--dry-run", action="store_true", help="only plan, as `mirror plan`")
     parser.set_defaults(exit_code=False)
+    add_shard(parser)
     add_wait(parser)
     add_relist(parser)
     add_plan_output(parser)
@@ -173,7 +177,7 @@ def _add_plan(commands: Commands) -> None:
         _sync,
         Help("show what sync would do, and change nothing", "mirror plan family --full"),
     )
-    parser.set_defaults(dry_run=True)
+    parser.set_defaults(dry_run=True, shard=None)
     add_selection(parser)
     parser.add_argument("--all", action="store_true", help="every profile that is found")
     parser.add_argument(

@@ -123,6 +123,7 @@ def session_of(
     from mirror.session import Session
     from mirror.settings import state_directory
 
+    shard = getattr(args, "shard", None)
     options = Options(
         dry=dry,
         trusts_times=not getattr(args, "checksum", False),
@@ -135,7 +136,8 @@ def session_of(
             scope=getattr(args, "accept_scope", False),
             restored_server=getattr(args, "accept_restored_server", False),
         ),
-        removes=not copies,
+        removes=not copies and shard is None,
+        shard=shard,
         wait_s=getattr(args, "wait", 0.0),
     )
     return Session(

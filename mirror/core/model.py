@@ -193,6 +193,22 @@ class Limits:
     max_duration_s: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of the runs that split a mirror among them: the `number`th of `count`, from 1."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @property
+    def name(self) -> str:
+        """As a folder may be called: "3-of-16"."""
+        return f"{self.number}-of-{self.count}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
     """Where files are written, and under which policies."""
@@ -213,6 +229,7 @@ class Destination:
     min_free_bytes: int = 1 << 30
     require_mount: bool | str = False  # True, or the mount point's path
     dedupe: Dedupe = Dedupe.OFF
+    shard: Shard | None = None  # of this run, and in no profile; None: all of the mirror
 
     @property
     def is_bucket(self) -> bool:

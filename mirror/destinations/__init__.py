@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
 
 from mirror.core.compare import Found
-from mirror.core.model import Destination, Entry
+from mirror.core.model import Destination, Entry, Shard
 from mirror.errors import DestinationError, NoSpaceError, UnwritableError
 
 STATE: Final = ".mirror"
@@ -33,6 +33,7 @@ PARTIAL: Final = "partial"
 MOVING: Final = "moving"
 DAMAGED: Final = "damaged"
 QUARANTINE: Final = "quarantine"
+SHARDS: Final = "shards"
 
 _PATH_ERRORS: Final = (
     FileExistsError,
@@ -109,6 +110,10 @@ class OpenDestination(Protocol):
     @property
     def root(self) -> Path | None:
         """Its folder, where it is one that other programs of this machine can reach."""
+
+    @property
+    def shard(self) -> Shard | None:
+        """Whose part of it a run sees and holds; None: all of it."""
 
     def __enter__(self) -> Self: ...
 
@@ -359,6 +364,16 @@ def site_of(destination: Destination) -> Site:
     from mirror.destinations.site import FolderSite  # noqa: PLC0415
 
     return FolderSite(Path(destination.path))
+
+
+def own_state(shard: Shard | None, name: str) -> str:
+    """What one of our own small files is called: shards have each their own of most of them."""
+    return name if shard is None else f"{SHARDS}/{shard.name}/{name}"
+
+
+def of_shard(shard: Shard | None) -> str:
+    """What ends the name of a shard's own folder on this machine."""
+    return "" if shard is None else f"-{shard.name}"
 
 
 def partial(name: str) -> str:

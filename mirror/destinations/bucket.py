@@ -26,7 +26,7 @@ from typing import BinaryIO, Final
 
 from mirror.core.batches import batches
 from mirror.core.compare import Found
-from mirror.core.model import Entry, EntryKind
+from mirror.core.model import Entry, EntryKind, Shard
 from mirror.destinations import (
     MARKER,
     PARTIAL,
@@ -38,7 +38,7 @@ from mirror.destinations import (
     unwritable,
 )
 from mirror.destinations.remembered import Known, Remembered
-from mirror.destinations.remote import COPY, IndexCopy, Remote, checked, folders_above
+from mirror.destinations.remote import IndexCopy, Remote, checked, folders_above
 from mirror.destinations.store import Store, Told, part_bytes
 from mirror.destinations.sums import SummedPartial, Sums
 from mirror.errors import NotOursError
@@ -67,9 +67,9 @@ _ID: Final = "mirror-id"
 class Bucket(Remote):
     """One bucket, or what lies below a prefix of it."""
 
-    def __init__(self, store: Store, name: str, spool: Path) -> None:
+    def __init__(self, store: Store, name: str, spool: Path, *, shard: Shard | None = None) -> None:
         """`spool` is the folder of this machine beside it; it may come with `prepare`."""
-        super().__init__(name, spool, store)
+        super().__init__(name, spool, store, shard=shard)
         self._store = store
         self._remembered = self._opened_memory()
         self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
@@ -109,7 +109,8 @@ class Bucket(Remote):
                     why=f"{self.where(told.path)} exists",
                     hint="choose a prefix beside it",
                 )
-            found.append((told.path.encode(), told))
+            if self._may_hold(path := told.path.encode()):
+                found.append((path, told))
         # An empty object called like a folder is what a store's own console makes one of.
         folders = {path[:at] for path, _ in found for at, byte in enumerate(path) if byte == _SLASH}
         files = [(path, told) for path, told in found if told.size_bytes or path not in folders]
@@ -202,10 +203,11 @@ class Bucket(Remote):
 
     def probe(self) -> Abilities:
         """Find out what the store keeps of its promises."""
-        path, data = f"{STATE}/probe", b"?" * 4096
+        # Shards may try it at once.
+        path, data = f"{STATE}/probe-{uuid.uuid4()}", b"?" * 4096
         try:
             etag = self._store.put(path, data, {})
-            folds_case = self._lies(f"{STATE}/PROBE")
+            folds_case = self._lies(path.upper())
             refuses = self._refuses(path)
         finally:
             self._store.delete(path)
@@ -420,14 +422,14 @@ class Bucket(Remote):
 
     def _index_copy(self) -> IndexCopy | None:
         try:
-            told = self._store.head(COPY)
+            told = self._store.head(self._copy_path)
         except FileNotFoundError:
             return None
         return IndexCopy(told.metadata.get(_ID, ""), told.metadata.get(_SHA1))
 
     def _renew_index_copy(self, file: BinaryIO, sha1: str) -> str:
         own_id = str(uuid.uuid4())
-        self._upload(file, COPY, {_ID: own_id, _SHA1: sha1})
+        self._upload(file, self._copy_path, {_ID: own_id, _SHA1: sha1})
         return own_id
 
 

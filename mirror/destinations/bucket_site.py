@@ -6,7 +6,7 @@ from typing import Final
 
 from mirror.core.model import Destination
 from mirror.core.secret import Secret
-from mirror.destinations import INDEX, MARKER, STATE, unwritable
+from mirror.destinations import INDEX, MARKER, STATE, of_shard, unwritable
 from mirror.destinations.bucket import Bucket
 from mirror.destinations.store import Account, Store
 from mirror.errors import MirrorError, NotMountedError, NotOursError, UnwritableError
@@ -63,7 +63,7 @@ class BucketSite:
 
     def open(self) -> Bucket:
         """The bucket: that it answers shows when its marker is read."""
-        return Bucket(self._opened(), self.name, self.root)
+        return Bucket(self._opened(), self.name, self.root, shard=self._destination.shard)
 
     def make(self) -> Bucket:
         """The same: nobody makes buckets but their owner."""
@@ -103,4 +103,4 @@ def _beside(destination: Destination) -> Path:
     told = f"{destination.path}\n{destination.endpoint or ''}"
     digest = hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest()[:12]
     bucket = destination.path.removeprefix(_SCHEME).partition("/")[0]
-    return state_directory() / "buckets" / f"{bucket}-{digest}"
+    return state_directory() / "buckets" / f"{bucket}-{digest}{of_shard(destination.shard)}"

@@ -213,6 +213,7 @@ class Folder:
             digest.update(piece)
         return digest.digest()
 
+    shard = None
     tells_sha1 = False
 
     def told_sha1(self, path: str) -> None:

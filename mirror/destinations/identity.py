@@ -173,7 +173,9 @@ def claim(folder: OpenDestination, known: Known | None, owner: Owner) -> Claimed
     marker = read_marker(folder)
     remembered = known.id_of(folder.name) if known else None
     if marker is None:
-        new = Marker(str(uuid.uuid4()), owner.user_id, owner.mirror, name_rules=NAME_RULES_VERSION)
+        new = Marker(
+            _new_id(folder, owner), owner.user_id, owner.mirror, name_rules=NAME_RULES_VERSION
+        )
         return Claimed(new, is_new=True)
     if remembered not in {None, marker.id} and not owner.new_destination:
         raise _not_mounted(folder.name, "another destination's marker lies there")
@@ -181,6 +183,13 @@ def claim(folder: OpenDestination, known: Known | None, owner: Owner) -> Claimed
         _bound(folder, marker, owner),
         was_elsewhere=known is not None and remembered != marker.id,
     )
+
+
+def _new_id(folder: OpenDestination, owner: Owner) -> str:
+    """Shards may all come first: whichever of them writes the marker last, it is the same one."""
+    if folder.shard is None:
+        return str(uuid.uuid4())
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{folder.name}#{owner.mirror}"))
 
 
 def _bound(folder: OpenDestination, marker: Marker, owner: Owner) -> Marker:

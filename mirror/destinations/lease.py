@@ -3,7 +3,7 @@
 Whoever wants to hold it writes an object of its own, and then looks who else has one: of two at
 once, at least one sees the other, and whoever sees another refuses. Holders write theirs again now
 and then; by the store's own clock an old one is nobody's. Needs nothing but that a listing shows
-what was written before it.
+what was written before it. Shards of one division do not see each other.
 """
 
 import json
@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from mirror.core.model import Shard
+from mirror.core.shard import shard_named
 from mirror.destinations import STATE
 from mirror.destinations.lock import is_dead_here, this_process, who
 from mirror.destinations.store import Told
@@ -44,10 +46,12 @@ class Leasing(Protocol):
 class Lease:
     """What one process holds of one destination."""
 
-    def __init__(self, store: Leasing, name: str) -> None:
+    def __init__(self, store: Leasing, name: str, shard: Shard | None = None) -> None:
+        """`shard`: what is held is that part of it; None: all of it."""
         self._store = store
         self._name = name
-        self._path = f"{FOLDER}/{uuid.uuid4()}"
+        self._shard = shard
+        self._path = f"{FOLDER}/{f'{shard.name}-' if shard else ''}{uuid.uuid4()}"
         self._renewed_s = 0.0
         self._ended = threading.Event()
 
@@ -101,7 +105,7 @@ class Lease:
         now = max(told.modified for told in found) if found else datetime.now(UTC)
         living = []
         for told in found:
-            if told.path == self._path:
+            if told.path == self._path or _are_apart(self._shard, told):
                 continue
             if now - told.modified > _LASTS or is_dead_here(_read(self._store, told.path)):
                 self._store.delete(told.path)
@@ -114,15 +118,25 @@ class Lease:
             raise refused(self._name, _who(self._store, others[0].path))
 
 
-def check_free(store: Leasing, name: str) -> None:
-    """Refuse when a run holds it; leaves no trace.
+def _are_apart(shard: Shard | None, told: Told) -> bool:
+    """Whether two runs can hold it at once: of one division, and different parts of it."""
+    other = shard_named(told.path.rpartition("/")[2])
+    if shard is None or other is None:
+        return False
+    return shard.count == other.count and shard.number != other.number
+
+
+def check_free(store: Leasing, name: str, shard: Shard | None = None) -> None:
+    """Refuse when a run holds it, or that part of it; leaves no trace.
 
     Raises:
         LockedError: one does.
     """
     now = datetime.now(UTC)  # of this machine: nothing is written that the store would date
     for told in store.listed(FOLDER):
-        if now - told.modified <= _LASTS and not is_dead_here(_read(store, told.path)):
+        if now - told.modified > _LASTS or _are_apart(shard, told):
+            continue
+        if not is_dead_here(_read(store, told.path)):
             raise refused(name, _who(store, told.path))
 
 

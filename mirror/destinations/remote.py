@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from mirror.core.model import Shard
+from mirror.core.shard import may_hold
 from mirror.destinations import (
     INDEX,
     MARKER,
@@ -32,6 +34,7 @@ from mirror.destinations import (
     STATE,
     PartialFile,
     Written,
+    own_state,
     partial,
     unwritable,
 )
@@ -40,7 +43,7 @@ from mirror.destinations.lease import Lease, Leasing, check_free, refused
 from mirror.errors import LockedError
 
 AT_ONCE: Final = 8  # files on their way there
-COPY: Final = f"{STATE}/{INDEX}"
+_LOCAL: Final = f"{STATE}/{INDEX}"
 _NOTE: Final = "index.kept"  # beside the index: which copy it was, or became
 
 
@@ -57,9 +60,13 @@ class Remote(ABC):
 
     root = None
 
-    def __init__(self, name: str, spool: Path, leasing: Leasing) -> None:
+    def __init__(
+        self, name: str, spool: Path, leasing: Leasing, *, shard: Shard | None = None
+    ) -> None:
         """`spool` is that folder, which may come with `prepare`."""
         self.name = name
+        self.shard = shard
+        self._copy_path = f"{STATE}/{own_state(shard, INDEX)}"
         self._leasing = leasing
         self._spool_path = spool
         self._spool = Folder(spool) if spool.exists() else None
@@ -98,6 +105,10 @@ class Remote(ABC):
     @abstractmethod
     def _renew_index_copy(self, file: BinaryIO, sha1: str) -> str:
         """Replace it, and get its id."""
+
+    def _may_hold(self, path: bytes) -> bool:
+        """Whether this run has to see what lies there: not what can only be another shard's."""
+        return self.shard is None or may_hold(self.shard, path)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -195,7 +206,7 @@ class Remote(ABC):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold it against other runs, of this machine and of others, while the block runs."""
-        lease = Lease(self._leasing, self.name)
+        lease = Lease(self._leasing, self.name, self.shard)
         with self._held_here(), lease.held():
             self._lease = lease
             try:
@@ -220,7 +231,7 @@ class Remote(ABC):
             except LockedError as error:
                 raise refused(self.name, error.why.partition(" holds ")[0]) from error
         try:
-            check_free(self._leasing, self.name)
+            check_free(self._leasing, self.name, self.shard)
         except OSError as error:
             raise unwritable(self.name, error) from error
 
@@ -236,29 +247,29 @@ class Remote(ABC):
         try:
             copy = self._index_copy()
         except OSError as error:
-            raise unwritable(self.where(COPY), error) from error
+            raise unwritable(self.where(self._copy_path), error) from error
         if copy is None:
             return  # none yet, or lost there too
         self.prepare()
-        index = self._spool_path / COPY
+        index = self._spool_path / _LOCAL
         if index.exists() and _noted(index) == copy.id:
             return
         try:
             self._take_over_index(index, copy)
         except OSError as error:
-            raise unwritable(self.where(COPY), error) from error
+            raise unwritable(self.where(self._copy_path), error) from error
 
     def _take_over_index(self, index: Path, copy: IndexCopy) -> None:
         new = index.with_name(f"{INDEX}.fetched")
         digest = hashlib.sha1(usedforsecurity=False)
         with new.open("wb") as file:
-            for piece in self.pieces(COPY):
+            for piece in self.pieces(self._copy_path):
                 digest.update(piece)
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         if copy.sha1 not in (None, digest.hexdigest()):
-            raise OSError(errno.EIO, "it is not as it was written", COPY)
+            raise OSError(errno.EIO, "it is not as it was written", self._copy_path)
         for end in ("-wal", "-shm", "-journal"):
             index.with_name(INDEX + end).unlink(missing_ok=True)
         new.replace(index)
@@ -270,7 +281,7 @@ class Remote(ABC):
         Raises:
             NoSpaceError, UnwritableError: it cannot be.
         """
-        index = self._spool_path / COPY
+        index = self._spool_path / _LOCAL
         # A library's index is large: where nothing was written it is not read either.
         if not index.exists() or _noted(index, 2) == _stamp(index):
             return
@@ -288,7 +299,7 @@ class Remote(ABC):
         except sqlite3.Error:
             return  # damaged: whoever opens it next will say so, and that one lies there still
         except OSError as error:
-            raise unwritable(self.where(COPY), error) from error
+            raise unwritable(self.where(self._copy_path), error) from error
         finally:
             copy.unlink(missing_ok=True)
 

@@ -25,7 +25,7 @@ from tempfile import TemporaryFile
 from typing import BinaryIO, Final
 
 from mirror.core.compare import Found
-from mirror.core.model import Entry, EntryKind
+from mirror.core.model import Entry, EntryKind, Shard
 from mirror.destinations import (
     MARKER,
     PARTIAL,
@@ -34,10 +34,11 @@ from mirror.destinations import (
     PartialFile,
     Written,
     concerns_path,
+    own_state,
     unwritable,
 )
 from mirror.destinations.lease import FOLDER as LOCKS
-from mirror.destinations.remote import COPY, IndexCopy, Remote, checked, folders_above
+from mirror.destinations.remote import IndexCopy, Remote, checked, folders_above
 from mirror.destinations.sftp_session import Seen, Session
 from mirror.errors import NotOursError, UnwritableError
 from mirror.stopping import check_stopping
@@ -48,8 +49,6 @@ _FEW: Final = 8
 _SECOND_NS: Final = 10**9
 _LEAST_S: Final = 0
 _MOST_S: Final = 2**32 - 1
-_UPLOADS: Final = f"{STATE}/uploads"
-_PROBE: Final = f"{_UPLOADS}/Probe"
 _REMEMBERED_S: Final = 2.0  # how much room there is, asked before each file
 _PLENTY_BYTES: Final = 1 << 62
 _ODD_S: Final = 1_600_000_001
@@ -62,9 +61,13 @@ class SftpFolder(Remote):
     tells_sha1 = False
     at_once = _AT_ONCE
 
-    def __init__(self, session: Session, name: str, spool: Path) -> None:
+    def __init__(
+        self, session: Session, name: str, spool: Path, *, shard: Shard | None = None
+    ) -> None:
         """`spool` is the folder of this machine beside it; it may come with `prepare`."""
-        super().__init__(name, spool, session)
+        super().__init__(name, spool, session, shard=shard)
+        self._uploads = f"{STATE}/{own_state(shard, 'uploads')}"
+        self._probed = f"{self._uploads}/Probe"
         self._session = session
         self._turn = threading.Lock()
         self._are_folders: set[str] = set()  # seen, or made
@@ -83,6 +86,8 @@ class SftpFolder(Remote):
         for path, seen in self._walk(""):
             if seen.kind is EntryKind.LINK:
                 self._refuse_link(path)
+            if seen.kind is EntryKind.FILE and not self._may_hold(os.fsencode(path)):
+                continue
             size_bytes = seen.size_bytes if seen.kind is EntryKind.FILE else 0
             mtime_ns = seen.mtime_s * _SECOND_NS if seen.kind is EntryKind.FILE else 0
             end = b"/" if seen.kind is EntryKind.FOLDER else b""
@@ -224,21 +229,21 @@ class SftpFolder(Remote):
         """Make the folder beside it, and our own there."""
         super().prepare()
         try:
-            for folder in (STATE, LOCKS, _UPLOADS):
+            for folder in (STATE, LOCKS, *folders_above(self._uploads), self._uploads):
                 self._make_folder(folder, 0o700)
         except OSError as error:
             raise unwritable(self.where(STATE), error) from error
 
     def probe(self) -> Abilities:
         """Find out what the server keeps, and does."""
-        session, other = self._session, f"{_PROBE}-2"
+        session, other = self._session, f"{self._probed}-2"
         try:
-            session.put(_PROBE, b"?" * 4096, {})
+            session.put(self._probed, b"?" * 4096, {})
             return replace(
                 self._prepared.probe(),
                 hard_links=self._links(other),
                 reflinks=False,
-                folds_case=self._lies(f"{_UPLOADS}/PROBE"),
+                folds_case=self._lies(f"{self._uploads}/PROBE"),
                 mtime_step_ns=self._step_s() * _SECOND_NS,
                 mtime_least_s=_LEAST_S,
                 mtime_most_s=self._most_s(),
@@ -247,26 +252,26 @@ class SftpFolder(Remote):
                 no_overwrite_rename=self._refuses(other),
             )
         finally:
-            for path in (_PROBE, other):
+            for path in (self._probed, other):
                 session.delete(path)
 
     def _links(self, other: str) -> bool:
         try:
-            self._session.link(_PROBE, other)
+            self._session.link(self._probed, other)
         except OSError:
             return False
         self._session.delete(other)
         return True
 
     def _step_s(self) -> int:
-        self._session.set_time(_PROBE, _ODD_S)
-        return 1 if self._session.look(_PROBE).mtime_s == _ODD_S else 2
+        self._session.set_time(self._probed, _ODD_S)
+        return 1 if self._session.look(self._probed).mtime_s == _ODD_S else 2
 
     def _most_s(self) -> int:
         for most_s in (_MOST_S, 2**31 - 1):
             with suppress(OSError):
-                self._session.set_time(_PROBE, most_s)
-                if self._session.look(_PROBE).mtime_s == most_s:
+                self._session.set_time(self._probed, most_s)
+                if self._session.look(self._probed).mtime_s == most_s:
                     return most_s
         return 2**31 - 1
 
@@ -274,9 +279,9 @@ class SftpFolder(Remote):
         """Whether a plain rename does not write over a file."""
         self._session.put(other, b"", {})
         try:
-            self._session.rename(other, _PROBE)
+            self._session.rename(other, self._probed)
         except OSError:
-            return self._session.look(_PROBE).size_bytes > 0
+            return self._session.look(self._probed).size_bytes > 0
         return False
 
     def open_partial(self, name: str) -> PartialFile:
@@ -304,7 +309,7 @@ class SftpFolder(Remote):
 
     def read_state(self, name: str) -> bytes | None:
         """One of our own small files; None when it is not there."""
-        for path in (f"{STATE}/{name}", _next(name)):
+        for path in (f"{STATE}/{name}", _next(f"{STATE}/{name}")):
             try:
                 return b"".join(self._session.pieces(path))
             except FileNotFoundError:
@@ -325,9 +330,9 @@ class SftpFolder(Remote):
 
     def _replace(self, file: BinaryIO, path: str, mtime_s: int) -> None:
         """The old one or the new one: whole, where it can be read by `read_state`."""
-        self._upload(file, _waiting(path), mtime_s)
+        self._upload(file, self._waiting(path), mtime_s)
         # Where one file cannot be put over another, it has this name while there is no old one.
-        self._session.replace(_waiting(path), path, by=_next(path.rpartition("/")[2]))
+        self._session.replace(self._waiting(path), path, by=_next(path))
 
     def gone(self, paths: Iterable[str]) -> list[str]:
         """Those of our own files that are not there."""
@@ -352,7 +357,7 @@ class SftpFolder(Remote):
         if (local := self._local(source)) is not None:
             with local.opened(source) as file:
                 self._refuse_taken(path)
-                waiting = _waiting(source)
+                waiting = self._waiting(source)
                 self._upload(file, waiting, _mtime_s(file))
                 try:
                     self._rename(waiting, path)
@@ -371,7 +376,7 @@ class SftpFolder(Remote):
         self._make_folders(checked(path))
         if (local := self._local(source)) is not None:
             with local.opened(source) as file:
-                waiting = _waiting(source)
+                waiting = self._waiting(source)
                 self._upload(file, waiting, _mtime_s(file))
                 self._session.replace(waiting, path)
             local.drop(source)
@@ -483,13 +488,17 @@ class SftpFolder(Remote):
     def locked(self) -> Iterator[None]:
         """Hold it against other runs; what a killed one was uploading is nobody's."""
         with super().locked():
-            for seen in self._session.listed(_UPLOADS):
+            for seen in self._session.listed(self._uploads):
                 self._session.delete(seen.path)
             yield
 
+    def _waiting(self, source: str) -> str:
+        """Where a file is until all of it is there; two at once never have the same name."""
+        return f"{self._uploads}/{source.rpartition('/')[2]}"
+
     def _index_copy(self) -> IndexCopy | None:
         try:
-            seen = self._session.look(COPY)
+            seen = self._session.look(self._copy_path)
         except FileNotFoundError:
             return None
         return IndexCopy(_copy_id(seen), None)
@@ -498,9 +507,9 @@ class SftpFolder(Remote):
         # Nothing can be written beside a file: each copy has a time of its own.
         mtime_s = int(time.time())
         with suppress(FileNotFoundError):
-            mtime_s = max(mtime_s, self._session.look(COPY).mtime_s + 1)
-        self._replace(file, COPY, mtime_s)
-        return _copy_id(self._session.look(COPY))
+            mtime_s = max(mtime_s, self._session.look(self._copy_path).mtime_s + 1)
+        self._replace(file, self._copy_path, mtime_s)
+        return _copy_id(self._session.look(self._copy_path))
 
 
 class _Dated:
@@ -524,14 +533,9 @@ def _mtime_s(file: BinaryIO) -> int:
     return max(_LEAST_S, min(os.fstat(file.fileno()).st_mtime_ns // _SECOND_NS, _MOST_S))
 
 
-def _waiting(source: str) -> str:
-    """Where a file is until all of it is there; two at once never have the same name."""
-    return f"{_UPLOADS}/{source.rpartition('/')[2]}"
-
-
-def _next(name: str) -> str:
+def _next(path: str) -> str:
     """Where a new file waits while the old one is removed."""
-    return f"{STATE}/{name}.next"
+    return f"{path}.next"
 
 
 def _copy_id(seen: Seen) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from mirror.core.model import Destination
 from mirror.core.secret import Secret
-from mirror.destinations import INDEX, MARKER, STATE, unwritable
+from mirror.destinations import INDEX, MARKER, STATE, of_shard, unwritable
 from mirror.destinations.sftp import SftpFolder
 from mirror.destinations.sftp_login import PORT, Login
 from mirror.destinations.sftp_session import Session
@@ -74,8 +74,7 @@ class SftpSite:
         session, parts = self._connected(), self._parts()
         try:
             for count in range(1, len(parts) + 1):
-                if not _lies(session, parts[:count]):
-                    session.make_folder("/".join(parts[:count]))
+                _make(session, parts[:count])
         except OSError as error:
             raise unwritable(self.name, error) from error
         return self._entered()
@@ -86,7 +85,7 @@ class SftpSite:
     def _entered(self) -> SftpFolder:
         session, self._session = self._connected(), None  # whoever has the folder ends it
         session.enter(f"/{'/'.join(self._parts())}")
-        return SftpFolder(session, self.name, self.root)
+        return SftpFolder(session, self.name, self.root, shard=self._destination.shard)
 
     def _connected(self) -> Session:
         if self._session is None:
@@ -120,6 +119,16 @@ class SftpSite:
             raise UnwritableError(f"{self.name}: {what}", why=error.why, hint=error.hint) from error
 
 
+def _make(session: Session, parts: list[str]) -> None:
+    if _lies(session, parts):
+        return
+    try:
+        session.make_folder("/".join(parts))
+    except OSError:
+        if not _lies(session, parts):  # else another shard was faster
+            raise
+
+
 def _lies(session: Session, parts: list[str]) -> bool:
     try:
         session.look("/".join(parts), follows=True)
@@ -138,5 +147,5 @@ def _split(url: str) -> tuple[str, SplitResult, str]:
 def _beside(destination: Destination) -> Path:
     """One folder for each server, user and folder."""
     digest = hashlib.sha1(destination.path.encode(), usedforsecurity=False).hexdigest()[:12]
-    host = _split(destination.path)[1].hostname or ""
-    return state_directory() / "sftp" / f"{host.replace(':', '_')}-{digest}"
+    host = (_split(destination.path)[1].hostname or "").replace(":", "_")
+    return state_directory() / "sftp" / f"{host}-{digest}{of_shard(destination.shard)}"
