@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mirror.core.model import Destination, Mirror
 from mirror.core.secret import CommandSecret, CredentialSecret, FileSecret, Secret
 from mirror.errors import ProfileError
 from mirror.profile import Account, Profile
+from mirror.profile.loading import load_profile
 from mirror.profile.unit import drop_in
 from mirror.sandbox import Sandbox
 from mirror.settings import STATE_OF_UNITS
@@ -125,6 +127,99 @@ def test_status_knows_where_the_unit_remembers() -> None:
         "^StateDirectory=(.+)$", (_UNITS / "mirror@.service").read_text(), re.MULTILINE
     )
     assert Path("/var/lib", name) == STATE_OF_UNITS
+
+
+# -- what the README tells an administrator to do --------------------------------------------------
+
+_README = (_UNITS / "README.md").read_text()
+_STEPS = re.findall(r"^\*\*\d\. .*?^```sh\n(.*?)\n```$", _README, re.MULTILINE | re.DOTALL)
+_DROP_IN = "etc/systemd/system/mirror@family.service.d/profile.conf"
+
+
+@dataclass
+class Machine:
+    """A root of its own for these commands: `sudo` only runs what it is given."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        (self.root / "bin").mkdir()
+        (self.root / "etc/systemd/system").mkdir(parents=True)
+        self.program("sudo", 'exec "$@"')
+        self.program("sudoedit", "true")
+
+    def program(self, name: str, script: str) -> None:
+        path = self.root / "bin" / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def does(self, command: str) -> int:
+        return subprocess.run(
+            ["sh", "-c", command.replace("/etc/", f"{self.root}/etc/")],
+            check=False,
+            cwd=_UNITS.parent,
+            env={"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}"},
+            stdout=subprocess.DEVNULL,
+        ).returncode
+
+    def text(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_a_nightly_run_takes_five_commands() -> None:
+    assert len(_STEPS) == 5
+    assert "in five commands" in _README
+
+
+def test_the_keys_and_the_profile_outlive_a_second_time(machine: Machine) -> None:
+    profile, key = "etc/mirror/profiles/family.toml", "etc/mirror/credentials/alice"
+    assert machine.does(_STEPS[2]) == 0
+    assert machine.text(profile) == (_UNITS.parent / "profiles/nightly.toml").read_text()
+    assert (machine.root / key).stat().st_mode & 0o777 == 0o600
+    for path in (profile, key):
+        (machine.root / path).write_text("mine")
+    assert machine.does(_STEPS[2]) == 0
+    assert [machine.text(path) for path in (profile, key)] == ["mine", "mine"]
+
+
+def test_a_drop_in_outlives_a_profile_that_is_not_right(machine: Machine) -> None:
+    needs = drop_in(a_profile(_ODD))
+    (machine.root / "needs").write_text(needs)
+    machine.program("mirror", f"cat {machine.root}/needs")
+    assert machine.does(_STEPS[3]) == 0
+    assert machine.text(_DROP_IN) == needs
+    machine.program("mirror", "exit 2")
+    assert machine.does(_STEPS[3]) == 2
+    assert machine.text(_DROP_IN) == needs
+
+
+def test_a_drop_in_is_made_again_as_it_was_made() -> None:
+    made = _STEPS[3][_STEPS[3].index("needs=") :]
+    assert f"\n{made} && sudo systemctl daemon-reload\n" in _README
+
+
+def test_the_first_run_holds_up_nobody() -> None:
+    assert "start --no-block mirror@family.service" in _STEPS[4]
+
+
+def test_another_command_gets_the_keys_and_the_state_of_the_unit() -> None:
+    (given,) = re.findall(r"^sudo systemd-run (.*) mirror plan family$", _README, re.MULTILINE)
+    properties = set(re.findall(r"-p (\S+)", given))
+    unit = (_UNITS / "mirror@.service").read_text().splitlines()
+    profile = load_profile(_UNITS.parent / "profiles/nightly.toml")
+    assert properties <= {*unit, *drop_in(profile).splitlines()}
+    assert {"User=mirror", "StateDirectory=mirror"} <= properties
+    assert len([each for each in properties if each.startswith("LoadCredential=")]) == 2
+
+
+def test_cron_is_told_the_whole_path_of_the_program() -> None:
+    (program,) = re.findall(r"^17 3 \* \* \*  (\S+) ", _README, re.MULTILINE)
+    assert f"\nExecStart={program} " in (_UNITS / "mirror@.service").read_text()
 
 
 # -- the drop-in -----------------------------------------------------------------------------------
