@@ -43,7 +43,7 @@ class Survey:
     disk: Disk = field(default_factory=Disk)
     still_rows: dict[str, Row] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)  # by asset id
-    listed: set[str] = field(default_factory=set)  # ids
+    listed: set[str] = field(default_factory=set)  # ids of rows whose asset is listed
     unchanged: int = 0
 
 
@@ -131,8 +131,10 @@ class Surveyor:
             rows = self._index.rows(listed.asset.id for listed in page)
             for listed in page:
                 self._refuse_originals(listed.asset)
-                self._seen.add(listed.asset.id)
-                difference = self._difference(listed, rows.get(listed.asset.id))
+                row = rows.get(listed.asset.id)
+                if row is not None:
+                    self._seen.add(row.asset_id)
+                difference = self._difference(listed, row)
                 if difference is None:
                     self.survey.unchanged += 1
                 else:

@@ -8,9 +8,11 @@ Only an intact file that moves gives its place to others in the same plan: whate
 wait for (a download, a person) can fail, and its place would be taken while it is still there.
 """
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import datetime
+from typing import TypeAlias, TypeVar
 
 from mirror.core.layout import CANDIDATES, candidate, candidates, fold
 from mirror.core.model import Asset, Disk, Entry, EntryKind, Row
@@ -38,6 +40,10 @@ class Claim:
     def lead(self) -> Asset:
         """The asset whose id makes the suffix."""
         return self.still or self.asset
+
+
+# The claims of a unit, and those of them that adopt nothing.
+_Waiting: TypeAlias = tuple[Sequence[Claim], Sequence[Claim]]
 
 
 def allocate(
@@ -68,10 +74,11 @@ def _fill(board: "_Board", claims: Iterable[Claim], still_rows: Mapping[str, Row
     # Something may have come to the place of a file that is missing.
     rest = [claim for claim in rest if not (claim.kept and board.take_all([claim], [claim.kept]))]
     units = _units(rest, board.leads)
-    late = [_left_by_adoption(unit, board) for unit in units]
-    for unit, left in zip(units, late, strict=True):
-        if left:
-            _take_first_free(unit, left, board, still_rows)
+    waiting: Iterable[_Waiting] = ((unit, _left_by_adoption(unit, board)) for unit in units)
+    if board.has_foreign:  # whatever can be adopted is, before any other name is given away
+        waiting = [(unit, left) for unit, left in waiting if left]
+    for unit, left in waiting:
+        _take_first_free(unit, left, board, still_rows)
 
 
 def names_of(base: str, lead_id: str, asset_id: str) -> tuple[str, ...]:
@@ -87,20 +94,28 @@ def ancestors(key: str) -> Iterator[str]:
         yield key
 
 
-def _units(claims: Iterable[Claim], leads: set[str]) -> list[Sequence[Claim]]:
-    """Claims that share their name, still first; the units by (uploaded, id) of their lead."""
-    pairs: dict[str, list[Claim]] = {}
-    units: list[Sequence[Claim]] = []
+def _units(claims: Iterable[Claim], leads: set[str]) -> Iterator[Sequence[Claim]]:
+    """Claims that share their name, still first; the units by (uploaded, id) of their lead.
+
+    The claims are in that order already, by their own asset.
+    """
+    singles: list[Claim] = []
+    by_lead: dict[str, list[Claim]] = {}
     for claim in claims:
         if claim.lead.id in leads:
-            pairs.setdefault(claim.lead.id, []).append(claim)
+            by_lead.setdefault(claim.lead.id, []).append(claim)
         else:
-            units.append((claim,))
-    for unit in pairs.values():
+            singles.append(claim)
+    for unit in by_lead.values():
         unit.sort(key=lambda claim: (claim.still is not None, claim.asset.id))
-    units += pairs.values()
-    _by_age(units, lambda unit: unit[0].lead)
-    return units
+    pairs: list[Sequence[Claim]] = list(by_lead.values())
+    _by_age(pairs, lambda unit: unit[0].lead)
+    return heapq.merge(((claim,) for claim in singles), pairs, key=_age)
+
+
+def _age(unit: Sequence[Claim]) -> tuple[datetime, str]:
+    lead = unit[0].lead
+    return lead.uploaded_at, lead.id
 
 
 def _by_age(items: list[_T], asset_of: Callable[[_T], Asset]) -> None:

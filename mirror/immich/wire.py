@@ -46,6 +46,8 @@ def parse_asset(raw: Row) -> Asset:
         NotImmichError: a field that every version sends is missing or makes no sense.
     """
     try:
+        taken, modified = raw["fileCreatedAt"], raw.get("fileModifiedAt")
+        taken_at = instant(taken)
         return Asset(
             id=_id(raw["id"]),
             owner_id=sys.intern(_id(raw["ownerId"])),  # one text for all that are theirs
@@ -54,11 +56,12 @@ def parse_asset(raw: Row) -> Asset:
             original_file_name=_text(raw["originalFileName"]),
             original_path=_text(raw["originalPath"]),
             checksum=checksum.decode(_text(raw["checksum"])),
-            taken_at=instant(raw["fileCreatedAt"]),
+            taken_at=taken_at,
             taken_local=wall_clock(raw["localDateTime"]),
             uploaded_at=_needed(instant(raw["createdAt"])),
             updated_at=_needed(instant(raw["updatedAt"])),
-            file_modified_at=instant(raw.get("fileModifiedAt")),
+            # Often the same; then it is read once, and one object.
+            file_modified_at=taken_at if modified == taken else instant(modified),
             library_id=_optional_id(raw.get("libraryId")),
             live_photo_video_id=_optional_id(raw.get("livePhotoVideoId")),
             is_favorite=raw.get("isFavorite") is True,
