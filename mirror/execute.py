@@ -87,27 +87,34 @@ async def execute(plan: Plan, work: Work) -> None:
 
 def _index_only(actions: Iterable[Action], work: Work) -> None:
     for batch in batches(actions, _BATCH):
+        rows = [row for action in batch if (row := _row_after(action, work)) is not None]
         with work.index.transaction():
             for action in batch:
-                _remember(action, work)
+                _forget_or_rebind(action, work)
+            work.index.finish(rows)
         for action in batch:
             _done(action, work)
 
 
-def _remember(action: Action, work: Work) -> None:
+def _row_after(action: Action, work: Work) -> Row | None:
+    """What the index says afterwards of what is adopted or retained."""
     row, asset = action.row, action.asset
     if action.kind is Kind.ADOPT and asset is not None:
         # What a store says of a file's bytes, nobody has read.
         verified_at = None if work.folder.tells_sha1 else work.now
-        work.index.finish([_adopted(action, asset, work.heads.get(asset.id), verified_at)])
-    elif row is None:
+        return _adopted(action, asset, work.heads.get(asset.id), verified_at)
+    if row is None:
         raise ValueError(f"no row: {action}")
-    elif action.kind is Kind.REBIND:
+    if action.kind is Kind.RETAIN:
+        return replace(row, state=RowState.RETAINED, reason=action.reason.value)
+    return None
+
+
+def _forget_or_rebind(action: Action, work: Work) -> None:
+    row = action.row
+    if row is not None and action.kind is Kind.REBIND:
         work.index.rebind([(row.asset_id, rebound(action))])
-    elif action.kind is Kind.RETAIN:
-        retained = replace(row, state=RowState.RETAINED, reason=action.reason.value)
-        work.index.finish([retained])
-    else:
+    elif row is not None and action.kind in {Kind.FORGET, Kind.DISOWN}:
         work.index.forget([row.asset_id])
 
 

@@ -6,6 +6,7 @@ answer would change the plan. Writes nothing but what the index may remember of 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -362,10 +363,7 @@ class Surveyor:
 
     async def _hash_foreign(self, entries: Sequence[Entry]) -> list[Entry]:
         """As `_hash`, but not what was hashed before and looks the same."""
-        known = [
-            replace(entry, sha1=self._index.foreign_sha1(entry)) if self._trusts_times else entry
-            for entry in entries
-        ]
+        known = [self._as_hashed_before(entry) for entry in entries]
         hashed = await self._hash(known)
         self._index.note_foreign(
             entry
@@ -374,15 +372,34 @@ class Surveyor:
         )
         return hashed
 
+    def _as_hashed_before(self, entry: Entry) -> Entry:
+        sha1 = self._index.foreign_sha1(entry) if self._trusts_times else None
+        return entry if sha1 is None else replace(entry, sha1=sha1)
+
     async def _hash(self, entries: Sequence[Entry]) -> list[Entry]:
         """The same entries with their SHA-1, where they are files that can be read."""
+        hashed, places = list(entries), deque(range(len(entries)))
+
+        def work() -> None:
+            # One file after the other, without a turn of the loop for each.
+            while True:
+                try:
+                    place = places.popleft()
+                except IndexError:
+                    return
+                hashed[place] = self._hash_one(entries[place])
+
         if not entries:
             return []
         with ThreadPoolExecutor(_HASHING_THREADS) as pool:
             loop = asyncio.get_running_loop()
-            return await asyncio.gather(
-                *(loop.run_in_executor(pool, self._hash_one, entry) for entry in entries)
-            )
+            try:
+                await asyncio.gather(
+                    *(loop.run_in_executor(pool, work) for _ in range(_HASHING_THREADS))
+                )
+            finally:
+                places.clear()  # where one is stopped, the others begin nothing new
+        return hashed
 
     def _hash_one(self, entry: Entry) -> Entry:
         if entry.kind is not EntryKind.FILE or entry.sha1 is not None or self._folder is None:

@@ -161,4 +161,4 @@ def _cut(text: str, limit_bytes: int) -> str:
 
 
 def _size_bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
