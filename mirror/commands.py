@@ -6,8 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 
-import structlog
-
+from mirror import logs
 from mirror.core.layout import compile_layout
 from mirror.core.model import Listed, Mirror
 from mirror.core.report import Report
@@ -61,7 +60,7 @@ async def verify(
                     progress=session.progress,
                 )
                 reports.append(run.report)
-                with structlog.contextvars.bound_contextvars(
+                with logs.bound(
                     run_id=asked.run_id,
                     profile=choice.profile.name,
                     mirror=mirror.name,

@@ -140,19 +140,45 @@ def configure(
 
 def logger() -> Any:  # noqa: ANN401 (structlog's)
     """What lines are said to: a method for each level."""
-    import structlog  # noqa: PLC0415
-
+    structlog = _structlog()
     if not _form.is_ready:
         _set_up()
         _form.is_ready = True
     return structlog.get_logger()
 
 
+def bind(**fields: str) -> None:
+    """Every later line of this task says so, too."""
+    _structlog().contextvars.bind_contextvars(**fields)
+
+
+@contextmanager
+def bound(**fields: str) -> Iterator[None]:
+    """Every line of this task, while the block runs."""
+    with _structlog().contextvars.bound_contextvars(**fields):
+        yield
+
+
+def _structlog() -> Any:  # noqa: ANN401 (a module)
+    """Structlog without rich, which it loads for tracebacks that are never printed by it.
+
+    That is a twentieth of the start of a command that logs.
+    """
+    if not {"rich", "structlog"} & sys.modules.keys():
+        sys.modules["rich"] = None  # type: ignore[assignment]  # as if it were not there
+        try:
+            import structlog  # noqa: PLC0415
+        finally:
+            del sys.modules["rich"]
+    import structlog  # noqa: PLC0415
+
+    return structlog
+
+
 @contextmanager
 def redirected(lines: Lines) -> Iterator[None]:
     """Lines for stderr go elsewhere meanwhile, in the form that they had."""
-    import structlog  # noqa: PLC0415
-
+    structlog = _structlog()
     logger()
     before = structlog.get_config()["logger_factory"]
     structlog.configure(logger_factory=lambda *_: lines)
@@ -163,8 +189,7 @@ def redirected(lines: Lines) -> Iterator[None]:
 
 
 def _set_up() -> None:
-    import structlog  # noqa: PLC0415
-
+    structlog = _structlog()
     lines, lowest = _form.lines, _LEVELS[_form.level]
     if _form.file is not None:
         lowest = min(lowest, _LEVELS["info"])

@@ -9,9 +9,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
-import structlog
-
-from mirror import __version__, notify
+from mirror import __version__, logs, notify
 from mirror.budget import Budget, Lane
 from mirror.core.model import Dedupe, Destination, Limits, Mirror, OnGone, Shard
 from mirror.core.report import Report, Summed
@@ -181,7 +179,7 @@ class Session:
 
     async def _part(self, part: _Part, stack: AsyncExitStack) -> None:
         """A task of its own: what is bound to its log lines is no other's."""
-        structlog.contextvars.bind_contextvars(
+        logs.bind(
             run_id=self.options.run_id,
             profile=part.profile.name,
             mirror=part.mirror.name,

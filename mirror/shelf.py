@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
-
+from mirror import logs
 from mirror.core.model import Destination, Mirror
 from mirror.destinations import OpenDestination
 from mirror.destinations.identity import Known
@@ -87,9 +86,7 @@ class Keeper:
         self, mirror: Mirror, destination: Destination, *, dry: bool = False
     ) -> AsyncIterator[tuple[OpenDestination, Index]]:
         profile = self.choice.profile.name
-        with structlog.contextvars.bound_contextvars(
-            profile=profile, mirror=mirror.name, destination=destination.path
-        ):
+        with logs.bound(profile=profile, mirror=mirror.name, destination=destination.path):
             async with held(
                 destination, self.known, f"{profile}/{mirror.name}", dry=dry, wait_s=self.wait_s
             ) as place:

@@ -49,3 +49,16 @@ mirrors.all.destinations = [{ path = "~/photos" }]
     )
     tmp_path.joinpath("photos").mkdir()
     assert loaded(tmp_path, *command) == {"pydantic"}
+
+
+def test_a_command_that_logs_does_not_load_rich_for_it(tmp_path: Path):
+    code = (
+        "import sys; from mirror import commands, logs; logs.logger().error('error', v=1);"
+        "assert 'structlog' in sys.modules and 'rich' not in sys.modules;"
+        "import rich.console"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=True,
+    )
