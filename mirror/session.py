@@ -187,7 +187,7 @@ class Session:
             destination=part.destination.path,
         )
         if self.options.shard is not None:
-            structlog.contextvars.bind_contextvars(shard=str(self.options.shard))
+            logs.bind(shard=str(self.options.shard))
         begun_s = time.monotonic()
         try:
             await self._run(part, stack)
