@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -247,8 +247,7 @@ def _interrupted() -> InterruptedRunError:
 def tell_end(report: Summed, begun_s: float) -> None:
     """Log what became of one mirror at one destination, begun at `time.monotonic`."""
     error = report.error
-    told = ", ".join(f"{count} {word}" for word, count in report.counted.items())
-    notify.status(f"{report.mirror}: {error.what if error else told}")
+    notify.status(_in_words(report))
     emit(
         _level(error),
         Event.MIRROR_END,
@@ -261,6 +260,15 @@ def tell_end(report: Summed, begun_s: float) -> None:
         error_message=_sentence(error) if error else None,
         error_hint=(error.hint or None) if error else None,
     )
+
+
+def _in_words(report: Summed) -> str:
+    told = report.error.what if report.error else _counts_in_words(report.counted)
+    return f"{report.mirror}: {told}"
+
+
+def _counts_in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in counts.items())
 
 
 def _level(error: MirrorError | None) -> str:
@@ -296,6 +304,8 @@ def _tell_run(run_id: str, begun_s: float, reports: Sequence[Summed], code: Exit
     counts: Counter[str] = Counter()
     for report in reports:
         counts.update(report.counted)
+    if len(reports) > 1:  # else what its end said is all there is
+        notify.status(_all_in_words(reports, counts))
     emit(
         "info",
         Event.RUN_END,
@@ -305,3 +315,11 @@ def _tell_run(run_id: str, begun_s: float, reports: Sequence[Summed], code: Exit
         counts=dict(counts),
         bytes=sum(report.received_bytes for report in reports),
     )
+
+
+def _all_in_words(reports: Sequence[Summed], counts: Mapping[str, int]) -> str:
+    """What failed or is left first, for whoever reads no more than a line."""
+    troubles = [_in_words(report) for report in reports if report.exit_code is not ExitCode.OK]
+    well = f"{len(reports) - len(troubles)} of {len(reports)} in sync"
+    told = _counts_in_words(counts)
+    return "; ".join([*dict.fromkeys(troubles), f"{well}: {told}" if told else well])

@@ -7,6 +7,8 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -337,6 +339,46 @@ async def test_a_service_manager_is_told_how_far_a_run_is(tmp_path: Path) -> Non
         assert ended.code == 0
         assert manager.recv(1000) == b"STATUS=all: at work"
         assert manager.recv(1000) == b"STATUS=all: 3 downloaded"
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "last"),
+    [
+        (None, 0, "2 of 2 in sync: 3 copied, 3 downloaded"),
+        ("", 3, "bob: no API key could be read from the file {file}; 1 of 2 in sync: 3 downloaded"),
+    ],
+)
+async def test_the_last_word_to_a_service_manager_is_of_all_mirrors_and_failures_come_first(
+    tmp_path: Path, key: str | None, code: int, last: str
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        async with Sandbox(photos(3)) as sandbox:
+            good = sandbox.api_keys["minimum"]
+            profile = write_profile(tmp_path, sandbox.url, good, text='account = "me"')
+            file = tmp_path / "key of bob"
+            file.write_text(good if key is None else key)
+            file.chmod(0o600)
+            with profile.open("a") as text:
+                text.write(
+                    f'[accounts.bob]\napi_key = {{ file = "{file}" }}\n'
+                    f'[mirrors.bob]\naccount = "bob"\n[[mirrors.bob.destinations]]\n'
+                    f'path = "{tmp_path / "of bob"}"\nmin_free = 0\n'
+                )
+            ended = await mirror(tmp_path, "sync", "family", NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert ended.code == code
+        said = list(everything_sent_to(manager))
+    # Each of the two downloads some, and copies what the other one has.
+    before, _, counts = said[-1].rpartition(": ")
+    told = f"{before}: {', '.join(sorted(counts.split(', ')))}"
+    assert told == f"STATUS={last.format(file=file)}"
+
+
+def everything_sent_to(manager: socket.socket) -> Iterator[str]:
+    with suppress(BlockingIOError):
+        while True:
+            yield manager.recv(1000).decode()
 
 
 async def test_a_service_manager_that_is_gone_holds_nothing_up(tmp_path: Path) -> None:
