@@ -48,6 +48,11 @@ class Status:
         """The end of the last run that found or brought everything in sync."""
         return self.last.last_success_at if self.last else None
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody can tell if it ever ran: nothing is remembered, nothing can be seen."""
+        return self.error is not None and self.last is None
+
     def is_older(self, than: timedelta, now: datetime) -> bool:
         """Whether the last success is older, or there never was one; or it lies in the future."""
         success = self.last_success_at

@@ -72,7 +72,8 @@ def status_lines(status: Status, asked: Asked) -> Iterator[str]:
 def _facts(status: Status, asked: Asked) -> Iterator[str]:
     if status.is_running:
         yield "a run is under way"
-    yield f"last success: {_moment(status.last_success_at, asked.now)}"
+    success = status.last_success_at
+    yield f"last success: {_moment(success, asked.now) if success else _no_success(status)}"
     if status.last is not None:
         yield f"last run: {_moment(status.last.ended_at, asked.now)}, {_how(status.last)}"
     if status.stored is not None:
@@ -116,7 +117,7 @@ def troubles(status: Status, asked: Asked) -> Iterator[str]:
     last = status.last
     if last is None:
         return
-    if last.error is not None:
+    if last.error is not None and not _is_said(last.error, status):
         yield printable(last.error.replace("\n", "; "))
     for hold in last.holds:
         yield printable(f"held: {hold['reason']}; way through: {hold['way_through']}")
@@ -133,9 +134,20 @@ def troubles(status: Status, asked: Asked) -> Iterator[str]:
 _FAILURES_SHOWN: Final = 5
 
 
-def _moment(then: datetime | None, now: datetime) -> str:
-    if then is None:
-        return "never"
+def _is_said(error: str, status: Status) -> bool:
+    """Whether the destination is still as the last run found it."""
+    return status.error is not None and _first_line(error) == _first_line(str(status.error))
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+def _no_success(status: Status) -> str:
+    return "not known" if status.is_unknown else "never"
+
+
+def _moment(then: datetime, now: datetime) -> str:
     return f"{then.astimezone().isoformat(sep=' ', timespec='minutes')} ({ago(then, now)})"
 
 
@@ -159,9 +171,15 @@ def _cells(status: Status, asked: Asked) -> tuple[str, ...]:
     from rich.markup import escape  # noqa: PLC0415
 
     last, stored, now = status.last, status.stored, asked.now
-    success = ago(status.last_success_at, now) if status.last_success_at else "never"
+    success = ago(status.last_success_at, now) if status.last_success_at else _no_success(status)
     late = asked.max_age is not None and status.is_older(asked.max_age, now)
-    run = f"{ago(last.ended_at, now)}\n{ended(last.exit_code)}" if last else "none"
+    run = (
+        f"{ago(last.ended_at, now)}\n{ended(last.exit_code)}"
+        if last
+        else "not known"
+        if status.is_unknown
+        else "none"
+    )
     running = "\n[bold]running now[/]" if status.is_running else ""
     where = escape(printable(status.destination))
     return (

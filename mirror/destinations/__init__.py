@@ -42,6 +42,17 @@ _PATH_ERRORS: Final = (
     IsADirectoryError,
 )
 _REFUSED_NAME: Final = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
+_HINTS: Final = {
+    errno.EROFS: (
+        "mount it for writing; if it is, the unit may not write there:"
+        " make its drop-in again with `mirror profile unit`"
+    ),
+    errno.EACCES: (
+        "check that this user may read and write it and the folders in it;"
+        " a run as root leaves folders that only root can write"
+    ),
+}
+_HINT: Final = "check that the folder exists and that this user may read and write it"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -406,5 +417,5 @@ def unwritable(where: str | os.PathLike[str], error: OSError) -> DestinationErro
     return UnwritableError(
         f"{where}: cannot be used as a destination",
         why=why,
-        hint="check that the folder exists and that this user may read and write it",
+        hint=_HINTS.get(error.errno or 0, _HINT),
     )

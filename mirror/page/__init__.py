@@ -63,6 +63,11 @@ class _Backup:
         return max((at for copy in self.copies if (at := copy.last_success_at)), default=None)
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether one of the copies may have been complete once, and nobody can tell."""
+        return any(copy.is_unknown for copy in self.copies)
+
+    @property
     def photos(self) -> int | None:
         """Photos and videos, a live photo with its video as one; None: not known."""
         months = self.fullest.months
@@ -198,7 +203,9 @@ def _list(backups: Iterable[_Backup]) -> Element:
 
 def _success(backup: _Backup) -> str:
     at = backup.last_success_at
-    return f"complete on {words.day(at)}" if at else "never complete"
+    if at:
+        return f"complete on {words.day(at)}"
+    return "not known" if backup.is_unknown else "never complete"
 
 
 def _state(backup: _Backup) -> Element:
@@ -265,7 +272,7 @@ def _told(backup: _Backup, asked: Asked) -> Iterator[tuple[str, str, str]]:
     if at:
         yield "Last complete backup", words.short_day(at), _when(at, asked)
     else:
-        yield "Last complete backup", "never", ""
+        yield "Last complete backup", "not known" if backup.is_unknown else "never", ""
     stored = backup.fullest.stored
     if stored is None:
         return

@@ -149,7 +149,11 @@ def verdict(status: Status, asked: Asked) -> Verdict:
         return Verdict(Mood.BAD, "no backup yet", ("No backup has been made yet.",))
     why = list(_reasons(status))
     if success is None:
-        why.append("There has been no complete backup yet.")
+        why.append(
+            "Whether there ever was a complete backup is not known."
+            if status.is_unknown
+            else "There has been no complete backup yet."
+        )
         return Verdict(Mood.BAD, "not complete", tuple(why))
     if success > asked.now and not fresh:
         why.append("By the clock of this machine, the last backup lies in the future.")

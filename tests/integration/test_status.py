@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from mirror import settings
+from mirror import settings, status_text
 from mirror.last_run import LastRuns
 from mirror.page import page
 from mirror.page.words import Asked
@@ -39,6 +40,12 @@ async def family(tmp_path: Path) -> AsyncIterator[Household]:
 def looked_at(family: Household) -> list[Status]:
     """What one sees who asks in the environment of this test."""
     return list(look(family.profile, family.profile.mirrors, Memory.of_user()))
+
+
+def lines(family: Household) -> str:
+    """What `status` prints where nobody looks on."""
+    asked = status_text.Asked(datetime.now(UTC))
+    return "\n".join(line for one in family.look() for line in status_text.status_lines(one, asked))
 
 
 async def test_a_mirror_that_ran_tells_its_success_and_what_it_keeps(family: Household):
@@ -186,6 +193,36 @@ async def test_a_disk_that_is_not_mounted_is_exit_code_4_and_hides_no_other(fami
     assert second["stored"]["files"] == 3
     assert family.exit_code() == family.exit_code(0) == 4
     assert list(family.root.iterdir()) == []
+
+
+async def test_a_disk_that_is_away_and_of_which_nothing_is_remembered_may_have_had_a_success(
+    family: Household,
+):
+    assert "last success: never" in lines(family)
+    shutil.rmtree(family.root, ignore_errors=True)
+    family.root.write_bytes(b"")  # no folder
+    told = lines(family)
+    assert "last success: not known" in told
+    assert "never" not in told
+    text = page(family.profile, family.look(), Asked(datetime.now(UTC), timedelta(days=3)))
+    assert "not known" in text
+    assert "Whether there ever was a complete backup is not known." in text
+    assert "never complete" not in text
+    assert "not known" in on_a_terminal(family.home, "status").out
+
+
+async def test_a_disk_that_is_still_away_is_told_once(family: Household):
+    await family.sync()
+    family.root.rename(family.home / "away")
+    assert await family.codes() == [4]
+    assert lines(family).count("has lost its marker") == 1
+    # What the last run found otherwise is told, too.
+    (family.home / "away").rename(family.root)
+    family.use_key("not-a-key-0123456789")
+    await family.sync()
+    family.root.rename(family.home / "away")
+    assert lines(family).count("has lost its marker") == 1
+    assert lines(family).count("key-refused") == 1
 
 
 async def test_a_run_that_found_no_disk_is_told(family: Household):
