@@ -182,7 +182,7 @@ class Surveyor:
         return survey
 
     def _is_asked_for(self, listed: Listed) -> bool:
-        return self._shard is None or takes(self._shard, listed)
+        return self._shard is None or takes(self._shard, listed, self._layout.path)
 
     # -- one listed asset --------------------------------------------------------------------------
 

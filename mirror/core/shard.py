@@ -7,10 +7,11 @@ Pure.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from mirror.core.model import Listed, Shard
+from mirror.core.layout import PATH_BYTES
+from mirror.core.model import Asset, Listed, Shard
 from mirror.core.names import COMPONENT_BYTES, id8
 
 _TEXT: Final = re.compile(r"([1-9]\d{0,4})/([1-9]\d{0,4})", re.ASCII)
@@ -19,7 +20,9 @@ _UUID: Final = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{4}([0-9a-f]
 _HEX8: Final = re.compile(rb"(?=([0-9a-f]{8}))")
 # What is longer may have been cut, and its id with it: cut names end at a letter, not at a byte.
 _SURELY_WHOLE_BYTES: Final = COMPONENT_BYTES // 2
+_SURELY_WHOLE_PATH_BYTES: Final = PATH_BYTES // 2
 _HASHED_BYTES: Final = 8
+_FIRST: Final = 1
 
 
 def parse_shard(text: str) -> Shard:
@@ -54,9 +57,28 @@ def number_of(asset_id: str, count: int) -> int:
     return _number(id8(asset_id).encode(), count)
 
 
-def takes(shard: Shard, listed: Listed) -> bool:
-    """Whether an asset is this shard's; a live photo's video is where its still is."""
-    return number_of((listed.still or listed.asset).id, shard.count) == shard.number
+def takes(shard: Shard, listed: Listed, path_of: Callable[[Asset], str]) -> bool:
+    """Whether an asset is this shard's; a live photo's video is where its still is.
+
+    `path_of` is of a layout that `{id}` or `{id8}` is in. Where a path is so long that the id may
+    have been cut off, others may want it too: all of these are the first shard's.
+    """
+    asset = listed.still or listed.asset
+    number = number_of(asset.id, shard.count)
+    if shard.number not in {_FIRST, number}:
+        return False
+    return shard.number == (number if _tells_id(path_of(asset), asset.id) else _FIRST)
+
+
+def _tells_id(path: str, asset_id: str) -> bool:
+    return not _may_be_cut(path.encode("utf-8", "surrogatepass")) and id8(asset_id) in path
+
+
+def _may_be_cut(path: bytes) -> bool:
+    """Whether a path is anywhere near the length from which on a part of it is left out."""
+    if len(path) > _SURELY_WHOLE_PATH_BYTES:
+        return True
+    return max(map(len, path.split(b"/"))) > _SURELY_WHOLE_BYTES
 
 
 def may_hold(shard: Shard, path: bytes) -> bool:
@@ -65,7 +87,7 @@ def may_hold(shard: Shard, path: bytes) -> bool:
     False only where ids of other shards stand in it, and none of this one. `path` is of a layout
     that `{id}` or `{id8}` is in, or of a folder, or foreign.
     """
-    if max(map(len, path.split(b"/"))) > _SURELY_WHOLE_BYTES:
+    if _may_be_cut(path):
         return True
     numbers = {_number(digits, shard.count) for digits in _ids(path)}
     return not numbers or shard.number in numbers

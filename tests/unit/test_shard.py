@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.core.layout import compile_layout
+from mirror.core.layout import Layout, compile_layout
 from mirror.core.model import Listed, NameRules, Shard
 from mirror.core.names import id8
 from mirror.core.shard import may_hold, number_of, parse_shard, shard_named, takes
 from tests.strategies import asset_ids, assets
+from tests.world import an_asset
 
 COUNTS = st.integers(min_value=1, max_value=64)
 LAYOUTS = (
@@ -20,23 +21,53 @@ LAYOUTS = (
     "{id8}{filename}",
     "{taken:%Y/%m}/{stem}-{id8}",
     "{original_folder}/{id}-{stem}",
+    "{id8}/{original_folder}/{stem}",
 )
+COMPILED = st.builds(compile_layout, st.sampled_from(LAYOUTS), st.sampled_from(NameRules))
 
 
 def shards(count: int) -> list[Shard]:
     return [Shard(number, count) for number in range(1, count + 1)]
 
 
-@given(asset=assets(), count=COUNTS)
-def test_every_asset_is_of_one_shard(asset, count):
-    assert sum(takes(shard, Listed(asset)) for shard in shards(count)) == 1
+def whose(layout: Layout, listed: Listed, count: int) -> list[Shard]:
+    return [shard for shard in shards(count) if takes(shard, listed, layout.path)]
 
 
-@given(still=assets(), video=assets(), count=COUNTS)
-def test_a_live_photo_stays_together(still, video, count):
-    own = [shard for shard in shards(count) if takes(shard, Listed(still))]
+@given(asset=assets(), count=COUNTS, layout=COMPILED)
+def test_every_asset_is_of_one_shard(asset, count, layout):
+    assert len(whose(layout, Listed(asset), count)) == 1
 
-    assert [shard for shard in shards(count) if takes(shard, Listed(video, still))] == own
+
+@given(still=assets(), video=assets(), count=COUNTS, layout=COMPILED)
+def test_a_live_photo_stays_together(still, video, count, layout):
+    own = whose(layout, Listed(still), count)
+
+    assert whose(layout, Listed(video, still), count) == own
+
+
+@given(
+    asset=assets(),
+    other_id=asset_ids(),
+    lengths=st.tuples(st.sampled_from([9, 150, 249, 300]), st.sampled_from([0, 420, 900])),
+    layout=COMPILED,
+)
+def test_assets_of_one_path_are_of_one_shard(asset, other_id, lengths, layout):
+    # Of a name that is too long the end is cut, and of a path the beginning: the id with it.
+    name, folder = "a" * lengths[0], "/".join(["b" * 59] * (lengths[1] // 60))
+    one = replace(asset, original_file_name=name, original_path=f"{folder}/{name}")
+    other = replace(one, id=other_id)
+
+    if layout.path(one) == layout.path(other):
+        assert whose(layout, Listed(one), 64) == whose(layout, Listed(other), 64)
+
+
+def test_an_asset_whose_id_is_cut_off_its_name_is_the_first_shards():
+    asset = an_asset(str(uuid.UUID(int=0xDEADBEEF)), original_file_name=f"{'a' * 260}.jpg")
+    layout = compile_layout("{stem}-{id8}", NameRules.PORTABLE)
+
+    assert id8(asset.id) not in layout.path(asset)
+    assert whose(layout, Listed(asset), 64) == [Shard(1, 64)]
 
 
 @given(one=st.uuids(), other=st.uuids(), count=COUNTS)
@@ -54,16 +85,9 @@ def test_the_number_of_an_asset_never_changes():
     assert [number_of(each, 16) for each in ids] == [16, 15, 12, 9, 8, 16]
 
 
-@given(
-    asset=assets(),
-    video_id=asset_ids(),
-    count=COUNTS,
-    text=st.sampled_from(LAYOUTS),
-    rules=st.sampled_from(NameRules),
-)
-def test_a_shard_sees_what_is_its_own(asset, video_id, count, text, rules):
-    layout = compile_layout(text, rules)
-    own = Shard(number_of(asset.id, count), count)
+@given(asset=assets(), video_id=asset_ids(), count=COUNTS, layout=COMPILED)
+def test_a_shard_sees_what_is_its_own(asset, video_id, count, layout):
+    (own,) = whose(layout, Listed(asset), count)
 
     assert may_hold(own, layout.path(asset).encode())
     assert may_hold(own, layout.video_path(asset, replace(asset, id=video_id)).encode())
