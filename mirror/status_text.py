@@ -173,13 +173,8 @@ def _cells(status: Status, asked: Asked) -> tuple[str, ...]:
     last, stored, now = status.last, status.stored, asked.now
     success = ago(status.last_success_at, now) if status.last_success_at else _no_success(status)
     late = asked.max_age is not None and status.is_older(asked.max_age, now)
-    run = (
-        f"{ago(last.ended_at, now)}\n{ended(last.exit_code)}"
-        if last
-        else "not known"
-        if status.is_unknown
-        else "none"
-    )
+    none = "not known" if status.is_unknown else "none"
+    run = f"{ago(last.ended_at, now)}\n{ended(last.exit_code)}" if last else none
     running = "\n[bold]running now[/]" if status.is_running else ""
     where = escape(printable(status.destination))
     return (

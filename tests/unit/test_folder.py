@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mirror.core.model import EntryKind
 from mirror.destinations import folder as folder_module
-from mirror.destinations import partial
+from mirror.destinations import partial, unwritable
 from mirror.destinations.folder import Folder
 from mirror.errors import ExitCode, UnwritableError
 
@@ -249,3 +249,25 @@ def test_a_root_that_goes_during_the_scan_is_no_short_folder(root: Path, folder:
     root.mkdir()
     with pytest.raises(UnwritableError, match="another folder"):
         list(found)
+
+
+@pytest.mark.parametrize(
+    ("number", "way"),
+    [
+        (errno.EROFS, "`mirror profile unit`"),
+        (errno.EACCES, "a run as root leaves folders that only root can write"),
+        (errno.ENOENT, "check that the folder exists"),
+    ],
+)
+def test_a_refusal_tells_the_way_out_of_it(number: int, way: str) -> None:
+    told = unwritable("/srv/photos", OSError(number, os.strerror(number)))
+    assert (told.what, told.why) == (
+        "/srv/photos: cannot be used as a destination",
+        os.strerror(number),
+    )
+    assert way in told.hint
+
+
+def test_a_hint_for_folders_is_none_for_what_lies_elsewhere() -> None:
+    told = unwritable("s3://photos", OSError(errno.EACCES, "the store refuses the keys"))
+    assert "root" not in told.hint
