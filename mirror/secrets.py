@@ -42,7 +42,7 @@ def read_password(secret: Secret, *, command_limit_s: float = COMMAND_LIMIT_S) -
     source = source_of(secret)
     password = _text_of(secret, source, command_limit_s).rstrip("\r\n")
     if not password:
-        raise _no_key(source, "it is empty or not set")
+        raise _no_key(source, "it is empty or not set", "put the password there, on one line")
     if not password.isprintable():
         raise _no_key(source, "it holds more than a line of text", "leave nothing but the password")
     return password
@@ -124,7 +124,7 @@ def _run(argv: tuple[str, ...], source: str, limit_s: float) -> str:
 
 def _checked(key: str, source: str) -> str:
     if not key:
-        raise _no_key(source, "it is empty or not set")
+        raise _no_key(source, "it is empty or not set", "put the key there, alone on one line")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise _no_key(
             source,

@@ -73,6 +73,14 @@ def test_what_is_no_single_key_is_refused_and_not_quoted(tmp_path, text):
     refused(FileSecret(str(tmp_path / "key")))
 
 
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_an_empty_file_says_what_belongs_there(tmp_path, text):
+    (tmp_path / "key").write_text(text)
+    message = refused(FileSecret(str(tmp_path / "key")))
+    assert "it is empty or not set" in message
+    assert "hint: put the key there, alone on one line" in message
+
+
 def test_a_password_is_one_line_of_any_characters(tmp_path):
     path = tmp_path / "password"
     path.write_text("grüne Äpfel #1\n")
