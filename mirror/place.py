@@ -194,11 +194,15 @@ class Place:
         return index is None or index.is_sound()
 
 
+_ELSEWHERE: Final = "its marker was last seen at another path"
+_UNKNOWN: Final = "it was mirrored to before, and this user's state directory did not know it"
+
+
 def _tell(folder: OpenDestination, claimed: Claimed) -> None:
     if claimed.is_new:
         abilities = claimed.marker.abilities
         told = asdict(abilities) if abilities else None
         emit("info", Event.DESTINATION_NEW, destination=folder.name, abilities=told)
-    elif claimed.was_elsewhere:
-        reason = "its marker was last seen at another path"
+    elif claimed.is_taken_over:
+        reason = _ELSEWHERE if claimed.was_elsewhere else _UNKNOWN
         emit("info", Event.DESTINATION_TAKEN_OVER, destination=folder.name, reason=reason)

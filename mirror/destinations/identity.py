@@ -50,7 +50,8 @@ class Claimed:
 
     marker: Marker
     is_new: bool = False
-    was_elsewhere: bool = False  # the disk moved: a known marker at an unknown path
+    is_taken_over: bool = False  # its marker was not known at this path
+    was_elsewhere: bool = False  # but at another one: the disk moved
 
 
 class Known:
@@ -63,6 +64,10 @@ class Known:
     def id_of(self, path: str) -> str | None:
         """The marker's id at a path when it was last used."""
         return self._read().get(path)
+
+    def is_known(self, marker_id: str) -> bool:
+        """Whether a marker was ever seen, at whatever path."""
+        return marker_id in self._read().values()
 
     def remember(self, path: str, marker_id: str) -> None:
         """Keep a path and its marker's id.
@@ -179,9 +184,11 @@ def claim(folder: OpenDestination, known: Known | None, owner: Owner) -> Claimed
         return Claimed(new, is_new=True)
     if remembered not in {None, marker.id} and not owner.new_destination:
         raise _not_mounted(folder.name, "another destination's marker lies there")
+    is_taken_over = known is not None and remembered != marker.id
     return Claimed(
         _bound(folder, marker, owner),
-        was_elsewhere=known is not None and remembered != marker.id,
+        is_taken_over=is_taken_over,
+        was_elsewhere=is_taken_over and known is not None and known.is_known(marker.id),
     )
 
 
@@ -212,8 +219,8 @@ def _bound(folder: OpenDestination, marker: Marker, owner: Owner) -> Marker:
 
 
 def probed(folder: OpenDestination, claimed: Claimed) -> Claimed:
-    """With what the destination can do, which is tried once, and where the disk moved again."""
-    if claimed.marker.abilities is not None and not claimed.was_elsewhere:
+    """With what the destination can do, which is tried once, and again where it is taken over."""
+    if claimed.marker.abilities is not None and not claimed.is_taken_over:
         return claimed
     try:
         abilities = folder.probe()

@@ -239,8 +239,27 @@ async def test_a_disk_that_moved_is_taken_over(tmp_path: Path, log: list[dict[st
         me.sandbox.requests.clear()
         await me.synced()
         assert me.originals() == {}
-        assert "destination.taken_over" in {line["event"] for line in log}
+        assert taken_over(log) == ["its marker was last seen at another path"]
         await me.assert_settled()
+
+
+async def test_a_destination_that_another_user_filled_is_said_to_have_been_nowhere_else(
+    tmp_path: Path, log: list[dict[str, Any]]
+):
+    async with mirrored(tmp_path, photos(2)) as me:
+        await me.synced()
+        (tmp_path / "state/destinations.json").unlink()
+        await me.synced()
+        (reason,) = taken_over(log)
+        assert reason.endswith("this user's state directory did not know it")
+        log.clear()
+        await me.synced()
+        assert taken_over(log) == []
+
+
+def taken_over(log: list[dict[str, Any]]) -> list[str]:
+    """The reasons that were told."""
+    return [line["reason"] for line in log if line["event"] == "destination.taken_over"]
 
 
 async def test_a_required_mount_must_be_there(tmp_path: Path):
