@@ -51,6 +51,7 @@ async def test_a_finished_folder_is_taken_elsewhere_and_proved_there(
     assert run(*proof).returncode != 0
 
 
+@pytest.mark.parametrize("sftp", ["rclone"], indirect=True)
 async def test_any_remote_of_rclones_is_a_bucket(sftp: tuple[Path, str], tmp_path: Path):
     elsewhere, remote = sftp
     (elsewhere / BUCKET).mkdir()

@@ -26,8 +26,9 @@ from tests.integration.command import Ended, ended_with
 from tests.integration.test_buckets import Family, made, tree
 from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, Served, served
 
-COUNT = 16
-PHOTOS = 60
+# All sixteen of them want half a minute of CPU: `MIRROR_SLOW=1`.
+COUNT, KILLED = (16, 5) if os.environ.get("MIRROR_SLOW") else (4, 2)
+PHOTOS = 40
 LAYOUT = 'layout = "{taken:%Y/%m}/{stem}-{id8}"'
 KEYS = {"PLANTED_ACCESS_KEY": ACCESS_KEY, "PLANTED_SECRET_KEY": SECRET_KEY}
 
@@ -101,7 +102,7 @@ def sha1_told(family: Family, path: str) -> str:
     return str(obstore.get(family.store.store("photos"), path).attributes["sha1"])
 
 
-async def test_sixteen_shards_make_what_one_run_makes(family: Family):
+async def test_shards_side_by_side_make_what_one_run_makes(family: Family):
     whole = await unsharded(family)
     before = requested(family.sandbox)
 
@@ -119,17 +120,17 @@ async def test_sixteen_shards_make_what_one_run_makes(family: Family):
 
 
 async def test_a_second_run_of_every_shard_asks_for_nothing(family: Family):
-    await run_all(family, 3)
+    await run_all(family, 2)
     before = family.objects(), requested(family.sandbox)
 
-    runs = await run_all(family, 3)
+    runs = await run_all(family, 2)
 
-    assert [run.code for run in runs] == [0] * 3, "".join(run.said for run in runs)
+    assert [run.code for run in runs] == [0] * 2, "".join(run.said for run in runs)
     assert (family.objects(), requested(family.sandbox)) == before
 
 
 async def test_the_whole_is_checked_and_taken_over_without_a_download(family: Family):
-    runs = await run_all(family, 4)
+    runs = await run_all(family, 2)
     assert {run.code for run in runs} == {0}, "".join(run.said for run in runs)
     before = family.objects(), requested(family.sandbox)
 
@@ -165,12 +166,12 @@ def one_of_each(family: Family, numbers: Iterable[int]) -> list[str]:
     return [stills[number] for number in numbers]
 
 
-async def test_five_shards_are_killed_and_run_again(family: Family):
+async def test_shards_that_are_killed_run_again(family: Family):
     whole = await unsharded(family)
     # On one machine, where a dead process is seen to be dead.
     home = family.home / "machine"
     shards = [f"{number}/{COUNT}" for number in range(1, COUNT + 1)]
-    numbers = sorted(sample(range(1, COUNT + 1), 5))
+    numbers = sorted(sample(range(1, COUNT + 1), KILLED))
     faults = family.sandbox.faults
     halts = [
         faults.add(Stalled(after_bytes=10), asset_id=each) for each in one_of_each(family, numbers)
@@ -277,7 +278,7 @@ async def test_shards_fill_a_folder_of_a_server(kind: str, tmp_path: Path):
         async with Sandbox(sample_library(30)) as sandbox:
             family = test_servers.Family(sandbox, server, tmp_path / "home")
             family.write(text=LAYOUT)
-            shards = [f"{number}/4" for number in range(1, 5)]
+            shards = ["1/2", "2/2"]
             file = family.home / ".config/mirror/profiles/family.toml"
             processes = [await begun(file, tmp_path / shard[0], shard) for shard in shards]
             runs = [await ended(process) for process in processes]
