@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
-from mirror.events import schema
 from tests.planted import assert_unsaid
+from tests.published import assert_published
 
 _PROJECT = Path(__file__).parents[2]
-_VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Ended:
         """The log; every line is checked against the published schema."""
         lines = [json.loads(line) for line in self.err.splitlines()]
         for line in lines:
-            _VALIDATOR.validate(line)
+            assert_published(line)
         return lines
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -62,7 +59,7 @@ def ended_with(code: int | None, out: bytes, err: bytes) -> Ended:
     assert_unsaid(ended.said)
     for line in ended.err.splitlines(keepends=True):
         if line.startswith("{") and line.endswith("\n"):  # a kill leaves the half of one
-            _VALIDATOR.validate(json.loads(line))
+            assert_published(json.loads(line))
     return ended
 
 
