@@ -115,12 +115,12 @@ class Lease:
 
     def _refuse_others(self, others: list[Told]) -> None:
         if others:
-            raise refused(self._name, _who(self._store, others[0].path))
+            raise _refused_by(others[0], self._store, self._name)
 
 
 def _are_apart(shard: Shard | None, told: Told) -> bool:
     """Whether two runs can hold it at once: of one division, and different parts of it."""
-    other = shard_named(told.path.rpartition("/")[2])
+    other = _shard_of(told)
     if shard is None or other is None:
         return False
     return shard.count == other.count and shard.number != other.number
@@ -137,14 +137,22 @@ def check_free(store: Leasing, name: str, shard: Shard | None = None) -> None:
         if now - told.modified > _LASTS or _are_apart(shard, told):
             continue
         if not is_dead_here(_read(store, told.path)):
-            raise refused(name, _who(store, told.path))
+            raise _refused_by(told, store, name)
 
 
-def refused(name: str, holder: str) -> LockedError:
-    """What a run is told that comes second."""
+def _shard_of(told: Told) -> Shard | None:
+    return shard_named(told.path.rpartition("/")[2])
+
+
+def _refused_by(told: Told, store: Leasing, name: str) -> LockedError:
+    return refused(name, who(_read(store, told.path)), _shard_of(told))
+
+
+def refused(name: str, holder: str, shard: Shard | None = None) -> LockedError:
+    """What a run is told that comes second; `shard`: which part the first one holds."""
     return LockedError(
         f"{name}: is in use",
-        why=f"{holder} holds it",
+        why=f"{holder} holds {'it' if shard is None else f'shard {shard} of it'}",
         hint=(
             "wait for it to end and run again; what a machine left that died is taken over"
             f" after {_LASTS.total_seconds() / 60:.0f} minutes"
@@ -158,7 +166,3 @@ def _read(store: Leasing, path: str) -> dict[str, object]:
         if isinstance(told, dict):
             return told
     return {}
-
-
-def _who(store: Leasing, path: str) -> str:
-    return who(_read(store, path))

@@ -1,14 +1,16 @@
 """One run per destination: a lock that dies with its holder.
 
-`flock` where the file system has it; elsewhere a file made exclusively, which names its host, boot
-and process, so that a lock left behind by a killed run can be told from a living one. A clean run
-leaves no lock file.
+`flock` where the file system has it; elsewhere a file made exclusively, which names its machine,
+boot and process, so that a lock left behind by a killed run can be told from a living one. A clean
+run leaves no lock file.
 """
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
+import re
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,6 +25,7 @@ from mirror.errors import LockedError
 NAME: Final = "lock"
 _NO_FLOCK: Final = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
 _BUSY: Final = frozenset({errno.EAGAIN, errno.EACCES})
+_MACHINE_ID: Final = Path("/etc/machine-id")
 
 
 @contextmanager
@@ -60,8 +63,10 @@ def check_free(root: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _BUSY or _is_alive(path):
+        if error.errno in _BUSY:
             raise _refused(path) from error
+        if _is_alive(path):
+            raise _refused(path, may_be_left=True) from error
     finally:
         os.close(descriptor)
 
@@ -99,7 +104,7 @@ def _acquire_exclusively(path: Path) -> int:
             os.fsync(file.fileno())  # torn, it would name nobody, and hold everybody up for ever
         while (descriptor := _taken(mine, path)) is None:
             if _is_alive(path):
-                raise _refused(path)
+                raise _refused(path, may_be_left=True)
             _clear_away(path)
         return descriptor
     finally:
@@ -174,11 +179,12 @@ def _is_alive(path: Path) -> bool:
 def is_dead_here(holder: Mapping[str, object]) -> bool:
     """Whether `holder` is a process of this very machine that has ended; in doubt, it is not."""
     boot, pid = holder.get("boot"), holder.get("pid")
-    if holder.get("host") != socket.gethostname() or not isinstance(boot, str):
+    if holder.get("host") != socket.gethostname() or not (boot and boot_id()):
         return False
     if boot != boot_id():
-        return True
-    if not isinstance(pid, int):
+        return _was_here(holder)
+    # One boot is one machine; but a container's processes have numbers of their own.
+    if holder.get("pids", _process_ids()) != _process_ids() or not isinstance(pid, int):
         return False
     try:
         os.kill(pid, 0)
@@ -187,6 +193,15 @@ def is_dead_here(holder: Mapping[str, object]) -> bool:
     except (OSError, OverflowError):
         return False
     return False
+
+
+def _was_here(holder: Mapping[str, object]) -> bool:
+    """Whether it was this machine before it booted, and not another one that is called the same.
+
+    An image may give its machine's id to each of its containers, on whatever machine.
+    """
+    told = holder.get("machine"), holder.get("pids")
+    return bool(machine()) and told == (machine(), _process_ids())
 
 
 def who(holder: Mapping[str, object]) -> str:
@@ -203,20 +218,45 @@ def boot_id() -> str:
     return ""
 
 
+def machine() -> str:
+    """Which machine it is, whatever it is called; "" where nothing tells.
+
+    A hash: whoever can read a destination must not learn the id itself (machine-id(5)).
+    """
+    with suppress(OSError):
+        told = _MACHINE_ID.read_bytes().strip()
+        if re.fullmatch(rb"[0-9a-f]{32}", told):
+            return hashlib.blake2b(told, key=b"immich-mirror", digest_size=16).hexdigest()
+    return ""
+
+
+def _process_ids() -> str:
+    """Among whose processes ours has its number; "" where nothing tells."""
+    with suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink())
+    return ""
+
+
 def this_process() -> bytes:
-    """What a lock says of its holder: `pid`, `host`, `boot` and `since`, as JSON."""
+    """What a lock says of its holder, as JSON: process, machine, and `since`."""
     told = {
         "pid": os.getpid(),
+        "pids": _process_ids(),
         "host": socket.gethostname(),
+        "machine": machine(),
         "boot": boot_id(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return json.dumps(told).encode()
 
 
-def _refused(path: Path) -> LockedError:
+def _refused(path: Path, *, may_be_left: bool = False) -> LockedError:
+    """`may_be_left`: nothing but what stands in it says whether it is held."""
+    hint = "wait for it to end and run again"
     return LockedError(
         f"{path.parent.parent}: is in use",
         why=f"{who(_told(path))} holds {path}",
-        hint="wait for it to end and run again",
+        hint=f"{hint}; if its machine or container is no more, remove {path}"
+        if may_be_left
+        else hint,
     )

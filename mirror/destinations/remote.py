@@ -220,8 +220,11 @@ class Remote(ABC):
             try:
                 stack.enter_context(self._prepared.locked())
             except LockedError as error:
-                raise refused(self.name, error.why.partition(" holds ")[0]) from error
+                raise self._refused_here(error) from error
             yield
+
+    def _refused_here(self, error: LockedError) -> LockedError:
+        return refused(self.name, error.why.partition(" holds ")[0], self.shard)
 
     def check_free(self) -> None:
         """Refuse when a run holds it."""
@@ -229,7 +232,7 @@ class Remote(ABC):
             try:
                 self._spool.check_free()
             except LockedError as error:
-                raise refused(self.name, error.why.partition(" holds ")[0]) from error
+                raise self._refused_here(error) from error
         try:
             check_free(self._leasing, self.name, self.shard)
         except OSError as error:

@@ -15,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from mirror.destinations import folder as folder_module
+from mirror.destinations import lock as lock_module
 from mirror.destinations.identity import Known
 from mirror.destinations.lock import locked
 from mirror.destinations.memory import MemorySite
@@ -416,6 +418,8 @@ def _hold_without_flock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _hold_without_flock(monkeypatch)
+    (tmp_path / "machine-id").write_text(f"{uuid4().hex}\n")
+    monkeypatch.setattr(lock_module, "_MACHINE_ID", tmp_path / "machine-id")
     (tmp_path / ".mirror").mkdir()
     return tmp_path
 
@@ -433,21 +437,39 @@ def test_without_flock_a_living_holder_is_respected(without_flock: Path):
     [
         ({"pid": 4_000_000}, False),
         ({"boot": "another"}, False),
+        ({"pid": 4_000_000, "machine": None, "pids": None}, False),
         ({"host": "another"}, True),
+        ({"boot": "another", "machine": "another"}, True),
+        ({"boot": "another", "machine": None, "pids": None}, True),
+        ({"boot": "another", "pids": "another"}, True),
+        ({"boot": ""}, True),
+        ({"pid": 4_000_000, "pids": "another"}, True),
         ({}, True),
     ],
-    ids=["died", "rebooted", "on another host", "alive"],
+    ids=[
+        "died",
+        "rebooted",
+        "died, of an older version",
+        "on another host",
+        "on another machine of the same name",
+        "on a machine that nobody knows, of an older version",
+        "in another container after a reboot, or elsewhere",
+        "on a machine that cannot tell its boot",
+        "in another container",
+        "alive",
+    ],
 )
 def test_without_flock_only_a_dead_holder_is_put_away(
     without_flock: Path, change: dict[str, object], *, held: bool
 ):
     lock = without_flock / ".mirror/lock"
     with locked(without_flock):
-        told = json.loads(lock.read_text())
-    lock.write_text(json.dumps(told | change))
+        told = json.loads(lock.read_text()) | change
+    lock.write_text(json.dumps({key: value for key, value in told.items() if value is not None}))
     if held:
-        with pytest.raises(LockedError), locked(without_flock):
+        with pytest.raises(LockedError) as refused, locked(without_flock):
             pass
+        assert f"remove {lock}" in refused.value.hint
         assert lock.exists()
     else:
         with locked(without_flock):

@@ -232,7 +232,10 @@ async def test_a_shard_and_a_whole_run_keep_out_of_each_others_way(family: Famil
         refused = await ended(await started(family, "1/2"))
     assert refused.code == 7
     with Lease(store, "another", Shard(1, 2)).held():
-        assert (await family.run("sync", "family")).code == 7
+        refused = await family.run("sync", "family")
+        assert refused.code == 7
+        assert f"process {os.getpid()} on " in refused.said
+        assert "holds shard 1/2 of it" in refused.said
         assert (await ended(await started(family, "1/2"))).code == 7
         assert (await ended(await started(family, "1/3"))).code == 7
         passed = await ended(await started(family, "2/2"))

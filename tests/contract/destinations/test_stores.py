@@ -10,14 +10,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import obstore
 import pytest
 
 from mirror.core.model import EntryKind
-from mirror.destinations import MARKER, PARTIAL, STATE, partial
+from mirror.destinations import MARKER, PARTIAL, STATE, lock, partial
 from mirror.destinations.bucket import Bucket
+from mirror.destinations.lock import this_process
 from mirror.destinations.store import PART_BYTES, Account, Store, Told
+from mirror.errors import LockedError
 from tests.contract.destinations.places import BucketHands
 from tests.stores import Served, served
 
@@ -321,3 +324,61 @@ def test_a_time_that_is_none_is_that_of_the_object(store: Served, tmp_path: Path
         entry = bucket.entry("a.jpg")
         assert entry is not None
         assert entry.mtime_ns > 10**18
+
+
+@pytest.fixture
+def machine_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the machine is to be called, which containers often are not."""
+    told = uuid4().hex
+    (tmp_path / "machine-id").write_text(f"{told}\n")
+    monkeypatch.setattr(lock, "_MACHINE_ID", tmp_path / "machine-id")
+    return told
+
+
+def held_by(change: Mapping[str, object], store: Store) -> dict[str, object]:
+    """A lease that a process of this machine took a moment ago, but for what is changed of it."""
+    told: dict[str, object] = json.loads(this_process()) | change
+    left = {key: value for key, value in told.items() if value is not None}
+    store.put(".mirror/locks/theirs", json.dumps(left).encode(), {})
+    return told
+
+
+@pytest.mark.usefixtures("machine_id")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"boot": "another", "machine": "another"},
+        {"boot": "another", "machine": None, "pids": None},
+        {"pid": 4_000_000, "pids": "another"},
+    ],
+    ids=["another machine", "of an older version", "another container"],
+)
+def test_a_lease_of_a_machine_that_is_only_called_the_same_is_waited_for(
+    store: Served, tmp_path: Path, change: Mapping[str, object]
+):
+    with made(Store, store, tmp_path) as bucket:
+        told = held_by(change, bucket._store)
+        for attempt in (bucket.locked().__enter__, bucket.check_free):
+            with pytest.raises(LockedError, match="is in use") as refused:
+                attempt()
+            assert f"process {told['pid']} on {told['host']}" in refused.value.why
+        assert bucket._store.names(".mirror/locks") == ["theirs"]
+
+
+@pytest.mark.usefixtures("machine_id")
+@pytest.mark.parametrize(
+    "change", [{"boot": "another"}, {"pid": 4_000_000}], ids=["rebooted", "died"]
+)
+def test_a_lease_of_this_machine_whose_holder_died_is_taken_over_at_once(
+    store: Served, tmp_path: Path, change: Mapping[str, object]
+):
+    with made(Store, store, tmp_path) as bucket:
+        held_by(change, bucket._store)
+        bucket.check_free()
+        with bucket.locked():
+            assert "theirs" not in bucket._store.names(".mirror/locks")
+
+
+def test_a_hold_tells_its_machine_only_to_who_knows_it(machine_id: str):
+    assert machine_id not in this_process().decode()
+    assert json.loads(this_process())["machine"]
