@@ -99,19 +99,69 @@ def test_a_login_that_is_refused_is_said_in_words(server: Server, tmp_path: Path
 
 
 def test_a_server_that_nobody_vouches_for_is_not_logged_in_to(server: Server, tmp_path: Path):
-    public = server.host_key.with_name(f"{server.host_key.name}.pub")
-    told = subprocess.run(["ssh-keygen", "-lf", public], capture_output=True, text=True, check=True)
-    fingerprint = told.stdout.split()[1]
+    fingerprint = fingerprint_of(server.host_key.with_name(f"{server.host_key.name}.pub"))
     unknown = tmp_path / "none"
     said = refusal(replace(server.login(), known_hosts=str(unknown)))
     assert fingerprint in said
     assert f"ssh-keyscan -p {server.port} 127.0.0.1 >> {unknown}" in said
 
-    other = key_pair(tmp_path / "other").with_suffix(".pub").read_text()
-    unknown.write_text(f"[127.0.0.1]:{server.port} {other}")
-    said = refusal(replace(server.login(), known_hosts=str(unknown)))
-    assert "the server is not known, or not the one that is known" in said
-    assert fingerprint in said
+
+def fingerprint_of(public: Path) -> str:
+    told = subprocess.run(["ssh-keygen", "-lf", public], capture_output=True, text=True, check=True)
+    return told.stdout.split()[1]
+
+
+def test_a_server_with_another_key_than_the_known_one_is_told_as_such(
+    server: Server, tmp_path: Path
+):
+    other = key_pair(tmp_path / "other").with_suffix(".pub")
+    known = tmp_path / "known hosts"
+    known.write_text(f"[127.0.0.1]:{server.port} {other.read_text()}")
+    login = replace(server.login(), known_hosts=str(known))
+    said = refusal(login)
+    assert "the server's key is not the one that is known" in said
+    assert "somebody may be in between" in said
+    for public in (server.host_key.with_name(f"{server.host_key.name}.pub"), other):
+        assert fingerprint_of(public) in said
+    # What it says to do about it does it.
+    subprocess.run(
+        command_in(said, "ssh-keygen -R", " &&"), shell=True, check=True, capture_output=True
+    )
+    assert known.read_text() == ""
+    subprocess.run(
+        command_in(said, "ssh-keyscan", "\n"), shell=True, check=True, capture_output=True
+    )
+    with closing(Session(login)) as session:
+        session.connect()
+
+
+def command_in(said: str, begin: str, end: str) -> str:
+    """One that a message says."""
+    return begin + said.partition(begin)[2].partition(end)[0]
+
+
+@pytest.mark.parametrize("port", ["[127.0.0.1]:{port}", "127.0.0.1"])
+def test_a_server_without_a_key_of_the_known_kind_is_known_only_at_its_own_port(
+    server: Server, tmp_path: Path, port: str
+):
+    """Several servers of one machine have a key each."""
+    rsa = tmp_path / "rsa"
+    command = ["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", str(rsa)]
+    subprocess.run(command, check=True)
+    known = tmp_path / "known"
+    known.write_text(f"{port.format(port=server.port)} {rsa.with_suffix('.pub').read_text()}")
+    said = refusal(replace(server.login(), known_hosts=str(known)))
+    is_its_own = port != "127.0.0.1"
+    assert ("the server's key is not the one that is known" in said) is is_its_own
+    assert ("the server is not known" in said) is not is_its_own
+
+
+def test_a_revoked_key_is_not_asked_to_be_trusted(server: Server, tmp_path: Path):
+    known = tmp_path / "known"
+    known.write_text(f"@revoked {server.known_hosts.read_text()}")
+    said = refusal(replace(server.login(), known_hosts=str(known)))
+    assert "revoked" in said
+    assert ">>" not in said
 
 
 def test_a_key_that_cannot_be_used_is_said_in_words(sshd: Server, tmp_path: Path):
@@ -275,7 +325,7 @@ def test_another_server_in_its_place_gets_no_login(sshd: Server, tmp_path: Path)
         trusted = sshd.known_hosts.read_text()
         with again(sshd):
             sshd.known_hosts.write_text(trusted)
-            with pytest.raises(OSError, match=r"is not back: its key SHA256:.* is not in"):
+            with pytest.raises(OSError, match=r"is not back: its key SHA256:.* is not the one"):
                 bring(destination, "a.jpg", b"data")
             assert not (sshd.folder / "a.jpg").exists()
 
