@@ -15,7 +15,8 @@ from mirror.core.filter import typed_key
 from mirror.core.layout import LayoutError, compile_layout
 from mirror.core.model import Mirror, NameRules
 from mirror.profile.positions import Loc
-from mirror.profile.values import absolute_path, remote_url
+from mirror.profile.urls import remote_url
+from mirror.profile.values import absolute_path
 
 Raw = dict[str, Any]  # what tomllib reads
 

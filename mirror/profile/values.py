@@ -34,6 +34,7 @@ from mirror.core.secret import (
     Secret,
 )
 from mirror.core.timetable import Timetable, parse_timetable
+from mirror.profile.urls import remote_url
 
 
 class OneOrMany:
@@ -235,67 +236,6 @@ def _file(value: object) -> str:
     return absolute_path(value)
 
 
-# A bucket's name as S3 has it; a prefix is what folders of ours could be called.
-_BUCKET: Final = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])((?:/[^/\x00-\x1f\x7f]+)*)/?")
-
-
-def bucket_url(value: object) -> str:
-    """A bucket and a prefix, without a slash at the end.
-
-    Raises:
-        ValueError: it is none.
-    """
-    found = _BUCKET.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("should be s3://bucket or s3://bucket/prefix, or sftp://user@host/folder")
-    if not {".", "..", ".mirror"}.isdisjoint(found[2].split("/")):
-        raise ValueError('should have no ".", ".." or ".mirror" in its prefix')
-    return f"s3://{found[1]}{found[2]}"
-
-
-# A user, a host by name or address, a port, and a folder as folders of ours could be called.
-_SFTP: Final = re.compile(
-    r"sftp://([^\s:@/\x00-\x1f\x7f]+)@([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
-    r"((?:/[^/\x00-\x1f\x7f]+)*)/?"
-)
-
-
-def remote_url(value: object) -> str:
-    """A bucket, or a folder of a server, without a slash at the end.
-
-    Raises:
-        ValueError: it is neither. Shows nothing of it: it may hold a password.
-    """
-    if isinstance(value, str) and value.startswith("sftp:"):
-        return sftp_url(value)
-    return bucket_url(value)
-
-
-def sftp_url(text: str) -> str:
-    """A folder of a server, without a slash at the end, and without the port that is meant anyway.
-
-    Raises:
-        ValueError: it is none.
-    """
-    found = _SFTP.fullmatch(text)
-    if found is None:
-        raise ValueError(
-            "should be sftp://user@host/folder, or sftp://user@host:port/folder; a password has a"
-            " key of its own"
-        )
-    user, host, port, folder = found.groups()
-    if port is not None and not 1 <= int(port) <= _MOST_PORT:
-        raise ValueError("should have a port from 1 to 65535")
-    if not {".", "..", ".mirror"}.isdisjoint(folder.split("/")):
-        raise ValueError('should have no ".", ".." or ".mirror" in its folder')
-    shown = "" if port is None or int(port) == _SSH_PORT else f":{int(port)}"
-    return f"sftp://{user}@{host.lower()}{shown}{folder}"
-
-
-_SSH_PORT: Final = 22
-_MOST_PORT: Final = 65_535
-
-
 def _mount(value: object) -> bool | str:
     if isinstance(value, bool):
         return value
@@ -409,7 +349,7 @@ Folder = Annotated[
 RemoteUrl = Annotated[
     str,
     PlainValidator(remote_url),
-    WithJsonSchema({"type": "string", "pattern": "^(s3://[a-z0-9]|sftp://[^:@/]+@)"}),
+    WithJsonSchema({"type": "string", "pattern": "^(s3://[a-z0-9]|sftp://[^:/]+@)"}),
 ]
 File = Annotated[
     str, PlainValidator(_file), WithJsonSchema({"type": "string", "pattern": "^(/|~/)"})

@@ -56,6 +56,7 @@ def test_what_is_shown_of_a_server_loads_as_the_same(write):
         ("sftp://a@host:22/p/", "sftp://a@host/p"),
         ("sftp://a@[::1]:2222/p?q#r/%20", "sftp://a@[::1]:2222/p?q#r/%20"),
         ("sftp://a@host/", "sftp://a@host"),
+        ("sftp://a@b.org@HOST:2222/p@q/~", "sftp://a@b.org@host:2222/p@q/~"),
     ],
 )
 def test_a_server_is_meant_as_it_is_written(write, url: str, meant: str):
@@ -70,7 +71,13 @@ def test_a_server_is_meant_as_it_is_written(write, url: str, meant: str):
         ('url = "sftp://a:s3cret@host/photos"', "a password has a key of its own"),
         ('url = "sftp://a@host:0/photos"', "should have a port from 1 to 65535"),
         ('url = "sftp://a@host:65536/photos"', "should have a port from 1 to 65535"),
-        ('url = "sftp://a@host//photos"', "should be sftp://user@host/folder"),
+        ('url = "sftp://a@host//photos"', 'should have no "//"'),
+        ('url = "sftp://a@host/b//photos"', 'should have no "//"'),
+        ('url = "sftp://a@host/~"', 'should have no "~": write the whole path'),
+        ('url = "sftp://a@host/~/photos"', 'should have no "~": write the whole path'),
+        ('url = "sftp://a@host/~bob/photos"', 'should have no "~": write the whole path'),
+        ('url = "sftp://a@b:s3cret@host/photos"', "a password has a key of its own"),
+        ('url = "sftp://@host/photos"', "should be sftp://user@host/folder"),
         ('url = "sftp://a@host/b/../photos"', 'should have no ".", ".." or ".mirror"'),
         ('url = "sftp://a@host/p"\nendpoint = "https://x"', "are for a url of s3://"),
         ('url = "s3://photos"\nkey_file = "/k"', "are for a url of sftp://"),
