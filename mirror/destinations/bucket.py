@@ -37,6 +37,7 @@ from mirror.destinations import (
     partial,
     unwritable,
 )
+from mirror.destinations.identity import is_marker
 from mirror.destinations.remembered import Known, Remembered
 from mirror.destinations.remote import IndexCopy, Remote, checked, folders_above
 from mirror.destinations.store import Store, Told, part_bytes
@@ -271,11 +272,14 @@ class Bucket(Remote):
     def read_state(self, name: str) -> bytes | None:
         """One of our own small objects; None when it is not there."""
         try:
-            return b"".join(self._store.pieces(f"{STATE}/{name}"))
+            content = b"".join(self._store.pieces(f"{STATE}/{name}"))
+            if name == MARKER and not is_marker(content):
+                self._store.prove()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise unwritable(self.where(f"{STATE}/{name}"), error) from error
+        return content
 
     def write_state(self, name: str, content: Iterable[bytes]) -> None:
         """Replace one of our own objects."""

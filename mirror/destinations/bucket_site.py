@@ -8,6 +8,7 @@ from mirror.core.model import Destination
 from mirror.core.secret import Secret
 from mirror.destinations import INDEX, MARKER, STATE, of_shard, unwritable
 from mirror.destinations.bucket import Bucket
+from mirror.destinations.identity import is_marker
 from mirror.destinations.store import Account, Store
 from mirror.errors import MirrorError, NotMountedError, NotOursError, UnwritableError
 from mirror.secrets import read_secret
@@ -48,8 +49,10 @@ class BucketSite:
 
     def _refuse_inside(self, above: str) -> None:
         marker = f"{STATE}/{MARKER}"
+        store = Store(self._account(above))
         try:
-            Store(self._account(above)).head(marker)
+            if not is_marker(b"".join(store.pieces(marker))):
+                store.prove()
         except (FileNotFoundError, PermissionError):
             return  # keys are often good for one prefix alone
         except OSError as error:

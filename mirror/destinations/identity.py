@@ -141,6 +141,22 @@ def read_marker(folder: OpenDestination) -> Marker | None:
     if content is None:
         return None
     try:
+        return parse_marker(content)
+    except ValueError as error:
+        raise NotOursError(
+            f"{folder.where(f'{STATE}/{MARKER}')}: cannot be understood",
+            why=str(error),
+            hint="restore it from a backup; or move it away and pass --new-destination once",
+        ) from error
+
+
+def parse_marker(content: bytes) -> Marker:
+    """What a marker says.
+
+    Raises:
+        ValueError: it says nothing of the kind.
+    """
+    try:
         told = json.loads(content)
         return Marker(
             told["id"],
@@ -150,12 +166,17 @@ def read_marker(folder: OpenDestination) -> Marker | None:
             told.get("name_rules", 1),
             _abilities(told.get("abilities")),
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise NotOursError(
-            f"{folder.where(f'{STATE}/{MARKER}')}: cannot be understood",
-            why=str(error),
-            hint="restore it from a backup; or move it away and pass --new-destination once",
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def is_marker(content: bytes) -> bool:
+    """Whether it is one."""
+    try:
+        parse_marker(content)
+    except ValueError:
+        return False
+    return True
 
 
 def _abilities(told: object) -> Abilities | None:

@@ -1,11 +1,12 @@
 """Where a server's folder is, and the folder of this machine beside it."""
 
+import errno
 import hashlib
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from mirror.core.model import Destination
+from mirror.core.model import Destination, EntryKind
 from mirror.core.secret import Secret
 from mirror.destinations import INDEX, MARKER, STATE, of_shard, unwritable
 from mirror.destinations.sftp import SftpFolder
@@ -64,7 +65,7 @@ class SftpSite:
     def open(self) -> SftpFolder | None:
         """The folder; None when it is not there."""
         try:
-            found = _lies(self._connected(), self._parts())
+            found = _is_folder(self._connected(), self._parts())
         except OSError as error:
             raise unwritable(self.name, error) from error
         return self._entered() if found else None
@@ -120,13 +121,24 @@ class SftpSite:
 
 
 def _make(session: Session, parts: list[str]) -> None:
-    if _lies(session, parts):
+    if _is_folder(session, parts):
         return
     try:
         session.make_folder("/".join(parts))
     except OSError:
-        if not _lies(session, parts):  # else another shard was faster
+        if not _is_folder(session, parts):  # else another shard was faster
             raise
+
+
+def _is_folder(session: Session, parts: list[str]) -> bool:
+    """False: nothing lies there."""
+    try:
+        seen = session.look("/".join(parts), follows=True)
+    except FileNotFoundError:
+        return False
+    if seen.kind is EntryKind.FILE:
+        raise NotADirectoryError(errno.ENOTDIR, f"/{'/'.join(parts)} is a file, and no folder")
+    return True
 
 
 def _lies(session: Session, parts: list[str]) -> bool:

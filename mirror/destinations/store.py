@@ -1,12 +1,12 @@
 """A store that speaks S3: its requests, with refusals as OSError. Needs the extra `[s3]`.
 
-Everything here blocks, and may be used by several threads at once. obstore 0.12 tells most of what
-went wrong in words alone; only its error code is passed on, since the rest may name a key.
+Everything here blocks, and may be used by several threads at once.
 """
 
 import errno
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from mirror.destinations.store_refusal import reason, refusal
 from mirror.errors import UnwritableError
 from mirror.stopping import check_stopping
 
@@ -32,7 +33,6 @@ _PATIENCE: Final["ClientConfig"] = {
 }
 _LONGEST_NAME_BYTES: Final = 255  # longer ones fit no file system that the bucket is copied to
 _THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_FULL: Final = re.compile(r"\b507\b|StorageFull|QuotaExceeded|InsufficientStorage|no space left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +81,20 @@ class Store:
         self._refusals = BaseError, ValueError, OSError
         self._exists = AlreadyExistsError
         self._ranges: bool | None = None  # whether it gives any; not tried yet
+        self._endpoint = _endpoint(account) or "Amazon S3"
         try:
             self._store = self._made(account)
         except BaseError as error:
             raise UnwritableError(
                 f"s3://{account.bucket}: cannot be reached like this",
-                why=_reason(str(error)),
+                why=reason(str(error)),
                 hint="check endpoint, region and keys",
             ) from error
 
     def _made(self, account: Account) -> "S3Store":
         from obstore.store import S3Store  # noqa: PLC0415 (an extra)
 
-        # As obstore looks for it itself.
-        told = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
-        endpoint = account.endpoint or told
+        endpoint = _endpoint(account)
         given: dict[str, Any] = {
             "endpoint": endpoint,
             "region": account.region,
@@ -198,6 +197,20 @@ class Store:
                 self._ranges = True
         return self._ranges
 
+    def prove(self) -> None:
+        """Refuse what has everything that it is asked for, as a web server may: it is no store.
+
+        Raises:
+            OSError: it has what nobody can have put there.
+        """
+        nothing = str(uuid.uuid4())
+        try:
+            self.head(nothing)
+        except (FileNotFoundError, PermissionError):
+            return
+        why = f"{self._endpoint} does not answer as an S3 store"
+        raise OSError(errno.EPROTO, why, nothing)
+
     # -- changing ----------------------------------------------------------------------------------
 
     def put(
@@ -258,7 +271,13 @@ class Store:
         except self._refusals as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise _refusal(error, path) from None
+            raise refusal(error, path, self._endpoint) from None
+
+
+def _endpoint(account: Account) -> str | None:
+    """As obstore looks for it itself; None: Amazon's."""
+    told = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
+    return account.endpoint or told
 
 
 def _is_guarded(endpoint: str | None) -> bool:
@@ -278,30 +297,6 @@ def part_bytes(size_bytes: int) -> int:
 def _refuse_another(meta: Any, told: Told) -> None:  # noqa: ANN401 (obstore's)
     if _etag(meta) != told.etag:
         raise OSError(errno.ESTALE, "it was written to while it was read", told.path)
-
-
-def _refusal(error: Exception, path: str) -> OSError:
-    text = str(error)
-    if _FULL.search(text):
-        return OSError(errno.ENOSPC, _reason(text), path)
-    if "NoSuchBucket" in text:
-        return OSError(errno.ENODEV, "there is no such bucket", path)
-    if "KeyTooLong" in text:
-        return OSError(errno.ENAMETOOLONG, "File name too long", path)
-    if "Unauthenticated" in type(error).__name__ or re.search(r"\b40[13]\b", text):
-        return PermissionError(errno.EACCES, f"the store refuses the keys ({_reason(text)})", path)
-    if "PermissionDenied" in type(error).__name__:
-        return PermissionError(errno.EACCES, f"the store refuses the keys ({_reason(text)})", path)
-    return OSError(errno.EIO, _reason(text), path)
-
-
-def _reason(text: str) -> str:
-    """What a store said, without what it may have repeated of a request."""
-    if code := re.search(r"<Code>(\w+)</Code>", text):
-        return code[1]
-    if status := re.search(r"status code: (\d+[\w ]*)", text):
-        return status[1].strip()
-    return text.partition("\n")[0].rpartition(" - ")[2][:200]
 
 
 def _told(meta: Any, metadata: Mapping[str, str] | None = None) -> Told:  # noqa: ANN401 (obstore's)

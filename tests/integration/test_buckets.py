@@ -337,6 +337,7 @@ async def test_a_dead_store_holds_up_no_other_destination(family: Family):
     family.store.process.wait()
     ended = await family.run("sync", "family")
     assert ended.code == 4, ended.said
+    assert f"no connection to {family.store.endpoint}: Connection refused" in ended.said
     assert len(tree(folder)) == family.originals() > 20
 
 

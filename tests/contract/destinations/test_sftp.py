@@ -262,6 +262,15 @@ def test_a_place_where_no_destination_must_be_is_refused(server: Server):
         site(server, "photos").check(require_mount=True)
 
 
+@pytest.mark.parametrize("path", ["file", "file/photos"])
+def test_a_file_where_a_folder_is_to_be_is_said_to_be_one(server: Server, path: str):
+    (server.folder / "file").touch()
+    place = site(server, path)
+    with pytest.raises(UnwritableError, match="cannot be used as a destination") as refused:
+        place.open() or place.make()
+    assert refused.value.why == f"{server.root.rstrip('/')}/file is a file, and no folder"
+
+
 def test_a_password_that_cannot_be_read_is_said_in_words(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("NO_SUCH", raising=False)
     there = Destination(path="sftp://a@127.0.0.1/photos", password=EnvSecret("NO_SUCH"))
