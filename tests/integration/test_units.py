@@ -136,6 +136,8 @@ def test_status_knows_where_the_unit_remembers() -> None:
 _README = (_UNITS / "README.md").read_text()
 _STEPS = re.findall(r"^\*\*\d\. .*?^```sh\n(.*?)\n```$", _README, re.MULTILINE | re.DOTALL)
 _DROP_IN = "etc/systemd/system/mirror@family.service.d/profile.conf"
+(_SHARDS,) = re.findall(r"^(sudo cp systemd/mirror-shard@.service .*)$", _README, re.MULTILINE)
+_DROP_IN_OF_SHARDS = "etc/systemd/system/mirror-shard@.service.d/profile.conf"
 
 
 @dataclass
@@ -147,7 +149,10 @@ class Machine:
     def __post_init__(self) -> None:
         (self.root / "bin").mkdir()
         (self.root / "etc/systemd/system").mkdir(parents=True)
+        (self.root / "srv").mkdir()
         self.program("sudo", 'exec "$@"')
+        for name in ("id", "chown", "systemctl"):
+            self.program(name, "true")
         self.program("sudoedit", "true")
 
     def program(self, name: str, script: str) -> None:
@@ -157,7 +162,7 @@ class Machine:
 
     def does(self, command: str) -> int:
         return subprocess.run(
-            ["sh", "-c", command.replace("/etc/", f"{self.root}/etc/")],
+            ["sh", "-c", re.sub("(?=/(?:etc|srv)/)", str(self.root), command)],
             check=False,
             cwd=_UNITS.parent,
             env={"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}"},
@@ -178,6 +183,29 @@ def test_a_nightly_run_takes_five_commands() -> None:
     assert "in five commands" in _README
 
 
+def test_folders_that_are_there_keep_their_mode(machine: Machine) -> None:
+    folders = [machine.root / path for path in ("srv/photos", "srv/photos/alice", "srv/photos/bob")]
+    assert machine.does(_STEPS[1]) == 0
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o755}
+    for folder in folders:
+        folder.chmod(0o750)
+    assert machine.does(_STEPS[1]) == 0
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o750}
+
+
+def test_nobody_is_left_out_of_the_proof(machine: Machine) -> None:
+    (proof,) = re.findall(r"^(sudo sh -c .*SHA1SUMS.*)$", _README, re.MULTILINE)
+    for name in ("alice", "bob"):
+        folder = machine.root / "srv/photos" / name
+        (folder / ".mirror").mkdir(parents=True)
+        (folder / "a.jpg").write_text(name)
+        sums = subprocess.run(["sha1sum", "a.jpg"], cwd=folder, capture_output=True, check=True)
+        (folder / ".mirror/SHA1SUMS").write_bytes(sums.stdout)
+    assert machine.does(proof) == 0
+    (machine.root / "srv/photos/bob/a.jpg").write_text("rotten")
+    assert machine.does(proof) != 0
+
+
 def test_the_keys_and_the_profile_outlive_a_second_time(machine: Machine) -> None:
     profile, key = "etc/mirror/profiles/family.toml", "etc/mirror/credentials/alice"
     assert machine.does(_STEPS[2]) == 0
@@ -189,15 +217,22 @@ def test_the_keys_and_the_profile_outlive_a_second_time(machine: Machine) -> Non
     assert [machine.text(path) for path in (profile, key)] == ["mine", "mine"]
 
 
-def test_a_drop_in_outlives_a_profile_that_is_not_right(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [(_STEPS[3], _DROP_IN), (_SHARDS, _DROP_IN_OF_SHARDS)],
+    ids=["one", "shards"],
+)
+def test_a_drop_in_outlives_a_profile_that_is_not_right(
+    machine: Machine, command: str, path: str
+) -> None:
     needs = drop_in(a_profile(_ODD))
     (machine.root / "needs").write_text(needs)
     machine.program("mirror", f"cat {machine.root}/needs")
-    assert machine.does(_STEPS[3]) == 0
-    assert machine.text(_DROP_IN) == needs
+    assert machine.does(command) == 0
+    assert machine.text(path) == needs
     machine.program("mirror", "exit 2")
-    assert machine.does(_STEPS[3]) == 2
-    assert machine.text(_DROP_IN) == needs
+    assert machine.does(command) == 2
+    assert machine.text(path) == needs
 
 
 def test_a_drop_in_is_made_again_as_it_was_made() -> None:
