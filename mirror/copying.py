@@ -141,7 +141,7 @@ def _key(value: str) -> str:
 
 def _folder(text: str) -> str:
     if "://" in text:
-        raise ValueError("only folders can be destinations in this version")
+        raise ValueError("should be a folder; `mirror sync` fills buckets and servers")
     text = os.path.expanduser(text)  # noqa: PTH111 (pathlib raises RuntimeError without a home)
     _absolute(text)
     return text

@@ -19,7 +19,12 @@ from mirror.errors import UsageError
 
 _ENCODER: Final = json.JSONEncoder(default=str)
 # A person reads these again, and better, when the command ends.
-_SUMMARISED: Final = frozenset({"mirror.end", "asset.failed", "plan.held", "listing.incomplete"})
+_SUMMARISED: Final = frozenset(
+    {
+        *("mirror.end", "asset.failed", "plan.held", "listing.incomplete"),
+        *("asset.damaged", "asset.drifted", "asset.missing", "asset.unreadable"),  # by `verify`
+    }
+)
 _MILESTONES: Final = frozenset({"run.start", "run.end", "mirror.start", "mirror.end"})
 _TAIL_LINES: Final = 100
 _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}

@@ -101,7 +101,8 @@ def _read(path: Path, source: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise _no_key(source, f"{path}: {error.strerror}") from error
+        hint = "put it there, where this user can read it, or name another file"
+        raise _no_key(source, f"{path}: {error.strerror}", hint) from error
     except UnicodeDecodeError:
         # Not chained: the exception carries the bytes.
         raise _no_key(source, "it is not text") from None

@@ -27,6 +27,11 @@ class Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(found[1], known, n=1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
             message = f"there is no command {found[1]!r}{meant}"
+        # So is a value that begins with a dash told.
+        if found := re.search(r"argument (--[\w-]+).*: expected one argument", message):
+            option = self._option_string_actions[found[1]]
+            wanted = option.metavar or f"one of {', '.join(option.choices or ())}"
+            message = f"argument {found[1]}: expected {wanted}: {option.help}".replace("%%", "%")
         self.exit(ExitCode.USAGE, f"usage: {message}\nhint: see `{self.prog} --help`\n")
 
 

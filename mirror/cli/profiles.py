@@ -10,8 +10,8 @@ from rich_argparse import RawDescriptionRichHelpFormatter
 
 from mirror.cli import new
 from mirror.cli.arguments import Commands, Help, add_common, add_lookup, command
-from mirror.cli.shared import print_lines, run, settings_of
-from mirror.errors import ExitCode, UsageError
+from mirror.cli.shared import complain, print_lines, run, settings_of
+from mirror.errors import ExitCode, MirrorError, UsageError, worst
 
 if TYPE_CHECKING:
     from mirror.online import Findings
@@ -108,9 +108,26 @@ def _profile_check(args: argparse.Namespace) -> ExitCode:
     profile = choose.chosen(args.profile, (), settings_of(args, tells_files=False)).profile
     if args.online:
         return _try_online(args, profile)
+    if code := _tell_needs(profile):
+        return code
     mirrors = ", ".join(mirror.name for mirror in profile.mirrors)
     print(f"{profile.path}: in order; accounts: {', '.join(profile.accounts)}; mirrors: {mirrors}")
     return ExitCode.OK
+
+
+def _tell_needs(profile: "Profile") -> ExitCode:
+    """Say what this machine lacks for the destinations."""
+    from mirror.destinations.needs import check_needs
+
+    lacking: dict[str, MirrorError] = {}
+    for destination in (each for mirror in profile.mirrors for each in mirror.destinations):
+        try:
+            check_needs(destination)
+        except MirrorError as error:
+            lacking[str(error)] = error
+    for lack in lacking.values():
+        complain(lack)
+    return worst(lack.exit_code for lack in lacking.values())
 
 
 def _try_online(args: argparse.Namespace, profile: "Profile") -> ExitCode:

@@ -14,7 +14,8 @@ from mirror.core.layout import PATH_BYTES
 from mirror.core.model import Asset, Listed, Shard
 from mirror.core.names import COMPONENT_BYTES, id8
 
-_TEXT: Final = re.compile(r"([1-9]\d{0,4})/([1-9]\d{0,4})", re.ASCII)
+_TEXT: Final = re.compile(r"([1-9]\d*)/([1-9]\d*)", re.ASCII)
+_MOST: Final = 99_999
 _NAME: Final = re.compile(r"([1-9]\d*)-of-([1-9]\d*)", re.ASCII)
 _UUID: Final = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{4}([0-9a-f]{8})")
 _HEX8: Final = re.compile(rb"(?=([0-9a-f]{8}))")
@@ -34,7 +35,12 @@ def parse_shard(text: str) -> Shard:
     found = _TEXT.fullmatch(text)
     if found is None:
         raise ValueError(f"not a shard: {text!r}; write K/N, as 3/16, with K from 1 to N")
-    shard = Shard(int(found[1]), int(found[2]))
+    number, count = found.groups()
+    if len(count) > len(str(_MOST)):
+        raise ValueError(f"there are at most {_MOST} shards, not {count[:12]}")
+    if len(number) > len(count):
+        raise ValueError(f"there is no shard {number[:12]} of {count}: the last is {count}/{count}")
+    shard = Shard(int(number), int(count))
     if shard.number > shard.count:
         raise ValueError(
             f"there is no shard {shard.number} of {shard.count}: the last is"

@@ -19,6 +19,16 @@ from mirror.destinations import MARKER, STATE, Abilities, OpenDestination
 from mirror.errors import NotMountedError, NotOursError, UnwritableError
 from mirror.whole import replace_file
 
+# Of each kind: what may have happened, what to do then, and what else it may be.
+_IN_DOUBT: Final = {
+    "": ("is the disk mounted?", "mount the disk", "disk"),
+    "sftp": (
+        "is it the same folder, and the server's disk mounted?",
+        "mount the disk there, or correct the url",
+        "folder",
+    ),
+    "s3": ("is it the same bucket, of the same store?", "check url and endpoint", "bucket"),
+}
 COPY: Final = "copy"  # the marker's mirror where `mirror copy` keeps the folder
 
 
@@ -124,10 +134,12 @@ def check_seen(name: str, known: Known | None, *, marked: bool, new_destination:
 
 
 def _not_mounted(name: str, why: str) -> NotMountedError:
+    kind = name.partition("://")[0] if "://" in name else ""
+    question, mend, new = _IN_DOUBT[kind]
     return NotMountedError(
-        f"{name}: this destination has lost its marker; is the disk mounted?",
+        f"{name}: this destination has lost its marker; {question}",
         why=f"{why}, and an earlier run left a marker there",
-        hint="mount the disk and run again; if it is a new disk, pass --new-destination once",
+        hint=f"{mend} and run again; if it is a new {new}, pass --new-destination once",
     )
 
 

@@ -5,13 +5,14 @@ Nobody is trusted blindly: a server whose key is not among the known ones gets n
 
 import asyncio
 import errno
+import os
 import shlex
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mirror.destinations.needs import check_installed
 from mirror.destinations.sftp_refusal import reason_of
 from mirror.errors import MirrorError, UnwritableError
 
@@ -57,16 +58,9 @@ class Door:
             UnwritableError: asyncssh is not installed.
         """
         self.login = login
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of old ciphers, which nobody asks for
-                import asyncssh  # noqa: PLC0415 (an extra)
-        except ImportError as error:
-            raise UnwritableError(
-                f"sftp://{login.server}: SFTP needs a part that is not installed",
-                why=str(error),
-                hint="install the extra: immich-mirror[sftp], or asyncssh beside it",
-            ) from error
+        check_installed(f"sftp://{login.server}")
+        import asyncssh  # noqa: PLC0415 (an extra)
+
         self.ssh: Any = asyncssh  # loaded here alone
         self._unknown_key: SSHKey | None = None
         self._address = ""  # from which it came
@@ -200,6 +194,16 @@ class Door:
         port = None if self.login.port == PORT else self.login.port
         keys: list[SSHKey] = known.match(self.login.host, "", port)[0]
         return keys
+
+    def check_key(self) -> None:
+        """Refuse a key file that nobody can log in with; one of another user is not looked into.
+
+        Raises:
+            UnwritableError: it is not there, no private key, or wants a passphrase.
+        """
+        file = self.login.key_file
+        if file is None or os.access(file, os.R_OK) or not Path(file).exists():
+            self._keys()
 
     def _keys(self) -> list[Any] | None:
         login, ssh = self.login, self.ssh

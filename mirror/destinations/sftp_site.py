@@ -10,7 +10,7 @@ from mirror.core.model import Destination, EntryKind
 from mirror.core.secret import Secret
 from mirror.destinations import INDEX, MARKER, STATE, of_shard, unwritable
 from mirror.destinations.sftp import SftpFolder
-from mirror.destinations.sftp_login import PORT, Login
+from mirror.destinations.sftp_login import PORT, Door, Login
 from mirror.destinations.sftp_session import Session
 from mirror.errors import MirrorError, NotMountedError, NotOursError, UnwritableError
 from mirror.secrets import read_password
@@ -80,6 +80,14 @@ class SftpSite:
             raise unwritable(self.name, error) from error
         return self._entered()
 
+    def check_key(self) -> None:
+        """Refuse what cannot prove who we are, without asking the server.
+
+        Raises:
+            UnwritableError: asyncssh is not installed, or the key file is no key.
+        """
+        Door(self._login_with(password=None)).check_key()
+
     def _parts(self) -> list[str]:
         return [part for part in self._folder.split("/") if part]
 
@@ -100,13 +108,16 @@ class SftpSite:
         return self._session
 
     def _login(self) -> Login:
+        return self._login_with(self._password(self._destination.password))
+
+    def _login_with(self, password: str | None) -> Login:
         wanted = self._destination
         return Login(
             host=self._server.hostname or "",
             port=self._server.port or PORT,
             user=self._user,
             key_file=wanted.key_file,
-            password=self._password(wanted.password),
+            password=password,
             known_hosts=wanted.known_hosts,
         )
 

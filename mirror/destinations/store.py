@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from mirror.destinations.needs import check_installed
 from mirror.destinations.store_refusal import reason, refusal
 from mirror.errors import UnwritableError
 from mirror.stopping import check_stopping
@@ -68,15 +69,10 @@ class Store:
             UnwritableError: obstore is not installed, or cannot make sense of the account.
         """
         self.account = account
-        try:
-            import obstore  # noqa: PLC0415 (an extra)
-            from obstore.exceptions import AlreadyExistsError, BaseError  # noqa: PLC0415
-        except ImportError as error:
-            raise UnwritableError(
-                f"s3://{account.bucket}: buckets need a part that is not installed",
-                why=str(error),
-                hint="install the extra: immich-mirror[s3], or obstore beside it",
-            ) from error
+        check_installed(f"s3://{account.bucket}")
+        import obstore  # noqa: PLC0415 (an extra)
+        from obstore.exceptions import AlreadyExistsError, BaseError  # noqa: PLC0415
+
         self._obstore = obstore
         self._refusals = BaseError, ValueError, OSError
         self._exists = AlreadyExistsError

@@ -314,6 +314,15 @@ async def test_a_store_that_dies_in_the_middle_is_caught_up_by_the_next_run(
         assert family.originals() == 100
 
 
+async def test_a_key_that_is_not_there_is_said_with_what_to_do(family: Family):
+    given = family.destination().replace('env = "PLANTED_SECRET_KEY"', 'file = "/nowhere/key"')
+    family.write(given)
+    ended = await family.run("sync", "family")
+    assert ended.code == 4, ended.said
+    assert "no key could be read from the file /nowhere/key" in ended.said
+    assert "put it there, where this user can read it" in ended.said
+
+
 async def test_refused_keys_are_said_in_words(family: Family):
     ended = await family.run("sync", "family", PLANTED_SECRET_KEY="wrong-secret-key")
     assert ended.code == 4, ended.said
@@ -364,7 +373,7 @@ async def test_a_prefix_inside_another_destination_is_refused(family: Family):
     assert "inside another destination" in ended.said
 
 
-@pytest.mark.parametrize("words", [["sync"], ["status"]])
+@pytest.mark.parametrize("words", [["sync"], ["status"], ["profile", "check"]])
 async def test_without_the_extra_it_says_what_to_install(family: Family, words: list[str]):
     hidden = family.home / "hidden" / "obstore"
     hidden.mkdir(parents=True)
@@ -372,7 +381,8 @@ async def test_without_the_extra_it_says_what_to_install(family: Family, words: 
     path = f"{hidden.parent}{os.pathsep}{Path(__file__).parents[2]}"
     ended = await family.run(*words, "family", PYTHONPATH=path)
     assert ended.code == 4, ended.said
-    assert "immich-mirror[s3]" in ended.said
+    assert "uv tool install '.[s3]'" in ended.said
+    assert "in order" not in ended.said
     assert "Traceback" not in ended.said
 
 

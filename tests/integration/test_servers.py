@@ -213,7 +213,27 @@ async def test_without_the_extra_it_says_what_to_install(family: Family):
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text('raise ImportError("no asyncssh here")')
     path = f"{hidden.parent}{os.pathsep}{Path(__file__).parents[2]}"
-    assert "immich-mirror[sftp]" in await family.refused("sync", PYTHONPATH=path)
+    for words in (["sync"], ["profile", "check"]):
+        said = await family.refused(*words, PYTHONPATH=path)
+        assert "uv tool install '.[sftp]'" in said
+        assert "in order" not in said
+
+
+async def test_a_key_file_that_is_none_is_found_without_asking_the_server(family: Family):
+    (family.home / "text").write_text("no key")
+    family.write(
+        family.server.destination(key_file=str(family.home / "text")),
+        family.server.destination("other", key_file=str(family.home / "nothing")),
+        family.server.destination("third"),
+    )
+    family.server.kill()
+    said = await family.refused("profile", "check")
+    assert f"{family.home / 'text'} is no private key" in said
+    assert f"{family.home / 'nothing'}: No such file" in said
+    family.write()
+    ended = await family.run("profile", "check", "family")
+    assert ended.code == 0, ended.said
+    assert "in order" in ended.out
 
 
 async def test_a_killed_run_is_finished_by_the_next(sshd: Server, tmp_path: Path):

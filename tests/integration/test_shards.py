@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
@@ -242,13 +243,13 @@ async def test_a_shard_and_a_whole_run_keep_out_of_each_others_way(family: Famil
         assert passed.code == 0, passed.said
 
 
-@pytest.mark.parametrize("shard", ["17/16", "a/b"])
+@pytest.mark.parametrize("shard", ["17/16", "a/b", "1/100000", "-1/3"])
 async def test_what_is_no_shard_is_a_wrong_use(family: Family, shard: str):
-    refused = await ended(await started(family, shard))
+    refused = await ended(await begun(family.file, family.home, shard))
 
     assert refused.code == 2
     assert "--shard" in refused.err
-    assert "shard" in refused.err.partition("--shard")[2]
+    assert re.search("K/N|the last is 16/16|at most 99999", refused.err.partition("--shard")[2])
 
 
 async def test_a_layout_without_an_id_cannot_be_split(family: Family):

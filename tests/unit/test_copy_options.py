@@ -455,7 +455,14 @@ def test_the_help_tells_the_defaults_that_hold():
         (["--threads", "900"], "--threads: should be less than or equal to 64"),
         (["--threads", "many"], "--threads: should be a valid integer"),
         (["--dry", "perhaps"], "--dry: should be a valid boolean"),
-        (["--save_to", "s3://bucket"], "--save_to: only folders"),
+        (
+            ["--save_to", "s3://bucket"],
+            "--save_to: should be a folder; `mirror sync` fills buckets",
+        ),
+        (
+            ["--save_to", "sftp://a@b/c"],
+            "--save_to: should be a folder; `mirror sync` fills buckets",
+        ),
         (["--immich_api_url", "photos"], "--immich_api_url: should be an http or https URL"),
         (["--layout", "{album}"], "--layout: {album} cannot be in a layout"),
         (["--live-photos", "all"], "--live-photos: should be 'both', 'still' or 'video'"),

@@ -92,8 +92,11 @@ def test_what_the_summary_tells_is_not_said_twice_to_a_person_and_never_kept_fro
     logs.configure(json_lines=False, level="warning", log_file=file, stream=out, summary=True)
 
     emit("error", Event.ASSET_FAILED, path="a.jpg", error_message="gone")
+    for event in (Event.ASSET_DAMAGED, Event.ASSET_DRIFTED, Event.ASSET_MISSING):
+        emit("warning", event, path="b.jpg", reason="as `verify` found it")
     emit("warning", Event.NAME_VANISHED, reason="no such album")
 
     assert out.getvalue() == "warning: name.vanished: no such album\n"
     assert "asset.failed" in file.read_text()
+    assert "asset.missing" in file.read_text()
     logs.configure(json_lines=False, level="warning", stream=out)  # lets go of the file

@@ -60,6 +60,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     assert f"{tmp_path / 'none'}: No such file or directory" in message
 
 
+def test_a_file_that_cannot_be_read_says_what_belongs_there(tmp_path):
+    with pytest.raises(KeyRefusedError) as refused:
+        read_secret(FileSecret(str(tmp_path / "key")))
+    assert "put it there, where this user can read it" in refused.value.hint
+
+
 def test_a_variable_that_is_not_set_is_named(monkeypatch):
     monkeypatch.delenv("MY_KEY", raising=False)
     assert "the environment variable MY_KEY" in refused(EnvSecret("MY_KEY"))

@@ -122,3 +122,19 @@ def test_what_is_no_shard_is_refused(text):
 def test_the_name_of_a_whole_runs_lease_is_no_shard():
     assert shard_named("0b3e7c1e-0000-4000-8000-000000000000") is None
     assert shard_named("3e-of-16") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("1/100000", "there are at most 99999 shards, not 100000"),
+        ("1/" + "9" * 5000, "there are at most 99999 shards"),
+        ("100000/3", "there is no shard 100000 of 3"),
+        ("-1/3", "write K/N"),
+        ("0/3", "write K/N"),
+        ("3", "write K/N"),
+    ],
+)
+def test_what_is_wrong_with_a_shard_is_said(text: str, why: str):
+    with pytest.raises(ValueError, match=why):
+        parse_shard(text)
