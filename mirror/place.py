@@ -140,7 +140,9 @@ class Place:
 
     def _hold(self, owner: Owner) -> None:
         folder = self.folder or self._made()
-        claim(folder, self._known, owner)  # before anything is written
+        if claim(folder, self._known, owner).is_new:
+            # Before anything is written: a marker of ours would shut out whatever lies inside.
+            folder.check_alone()
         folder.prepare()
         self._stack.enter_context(folder.locked())
         folder.fetch_index()

@@ -143,6 +143,13 @@ class OpenDestination(Protocol):
             UnwritableError: it is not all to be seen; what is missing must not be taken for lost.
         """
 
+    def check_alone(self) -> None:
+        """Refuse a place with another destination in it; leaves no trace.
+
+        Raises:
+            NotOursError, UnwritableError: as `scan`.
+        """
+
     def entry(self, path: str) -> Entry | None:
         """What lies at a path now; None when nothing does.
 

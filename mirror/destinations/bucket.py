@@ -99,6 +99,13 @@ class Bucket(Remote):
                 yield path, EntryKind.FILE, told.size_bytes, known.mtime_ns
         self._is_scanned = True
 
+    def check_alone(self) -> None:
+        """Refuse a place with another destination in it."""
+        try:
+            self._listed()
+        except OSError as error:
+            raise unwritable(self.name, error) from error
+
     def _listed(self) -> list[tuple[bytes, Told]]:
         found = []
         for told in self._store.listed():

@@ -185,6 +185,11 @@ class Folder:
             hint="move it out of the destination, or give it a mirror of its own",
         )
 
+    def check_alone(self) -> None:
+        """Refuse a place with another destination in it."""
+        for _ in self.scan():
+            pass
+
     def entry(self, path: str) -> Entry | None:
         """What lies at a path now, links not followed; None when nothing does."""
         try:

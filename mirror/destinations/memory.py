@@ -152,6 +152,11 @@ class MemoryDestination:
                 if isinstance(self._volume.node(target), Branch):
                     raise NotOursError(f"{self.where(path)}: it is a link to a folder")
 
+    def check_alone(self) -> None:
+        """Refuse a place with another destination in it."""
+        for _ in self.scan():
+            pass
+
     def entry(self, path: str) -> Entry | None:
         """What lies at a path now."""
         try:

@@ -99,6 +99,11 @@ class SftpFolder(Remote):
                 hint="check that its disk is mounted on the server, and run again",
             )
 
+    def check_alone(self) -> None:
+        """Refuse a place with another destination in it."""
+        for _ in self._walk(""):
+            pass
+
     def _is_marked(self) -> bool:
         return self.entry(f"{STATE}/{MARKER}") is not None
 

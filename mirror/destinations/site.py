@@ -34,7 +34,10 @@ class FolderSite:
                 raise NotOursError(
                     f"{self.root}: lies inside another destination",
                     why=f"{parent / STATE / MARKER} exists",
-                    hint="choose a folder beside it",
+                    hint=(
+                        "choose a folder beside it;"
+                        f" if nothing is mirrored there any more, remove {parent / STATE}"
+                    ),
                 )
 
     def open(self) -> Folder | None:

@@ -309,8 +309,18 @@ async def test_a_destination_inside_another_one_is_refused(tmp_path: Path):
 async def test_a_destination_around_another_one_is_refused(tmp_path: Path):
     async with mirrored(tmp_path / "outer/inner", photos(1)) as me:
         await me.synced()
-        me.root, me.known = tmp_path / "outer", None
+        inner, me.root, me.known = me.root, tmp_path / "outer", None
         refused(await me.run(), "not-ours")
+        assert list(me.root.iterdir()) == [me.root / "inner"]
+        me.root = inner
+        await me.synced()
+
+
+async def test_a_way_out_of_one_that_is_used_no_more_is_told(tmp_path: Path):
+    async with mirrored(tmp_path, photos(1)) as me:
+        await me.synced()
+        outer, me.root, me.known = me.root, me.root / "inside", None
+        assert f"remove {outer}/.mirror" in refused(await me.run(), "not-ours")
 
 
 async def test_immich_own_folder_is_refused(tmp_path: Path):

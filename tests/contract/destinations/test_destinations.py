@@ -163,6 +163,13 @@ def test_another_destination_inside_is_refused(place: Place):
         list(place.there.scan())
 
 
+def test_one_inside_is_found_before_there_is_a_place_of_our_own(place: Place):
+    place.there.check_alone()
+    place.hands.put(f"a/inside/{STATE}/{MARKER}")
+    with pytest.raises(NotOursError, match="inside"):
+        place.there.check_alone()
+
+
 def test_a_link_is_not_followed_and_one_to_a_folder_is_refused(place: Place):
     place.hands.put("folder/file")
     try:
