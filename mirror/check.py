@@ -3,7 +3,7 @@
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mirror.core.check import Checked, Mark, Why, differences, ids, path_bytes
 from mirror.core.guard import Hold
@@ -26,7 +26,7 @@ class Check(MirrorRun):
     holds: tuple[Hold, ...] = ()
 
     async def _sync(self, place: Place, user: str | None) -> None:
-        decider = self._decider()
+        decider = replace(self._decider(), compares_all=True)
         decided = await decider.decide(place, user)
         self.plan, self.holds = decided.whole, decided.holds
         for checked in self._compared(decider, decided, place.index):

@@ -46,6 +46,7 @@ class Decider:
     options: Options
     report: Report
     catalogues: Catalogues | None = None  # None: everything is listed each time
+    compares_all: bool = False  # also where everything is as the last run left it
 
     async def decide(self, place: Place, user: str | None) -> Decided:
         """List, compare, hear what became of what is not listed, plan, and hold back."""
@@ -89,7 +90,7 @@ class Decider:
         remembered = index.note(STANDING)
         generations = generations_in(remembered)
         told = standing(hearing.scope, self.mirror, index.name_rules, generations)
-        if not generations or told != remembered or index.failures():
+        if self.compares_all or not generations or told != remembered or index.failures():
             return False
         if any(moves(one) for one in (self.mirror.filter, *self.mirror.exclude)):
             return False

@@ -174,6 +174,24 @@ async def test_only_a_checksum_finds_what_kept_its_size_and_time(sandbox: Sandbo
     assert whole(root) == before
 
 
+async def test_what_lies_here_alone_is_told_also_where_nothing_changed_since_the_last_run(
+    sandbox: Sandbox, tmp_path: Path
+):
+    root = await synced(tmp_path, sandbox)
+    sandbox.library.trash(sandbox.library.named("IMG_0004.jpg").id)
+    (root / "my own notes.txt").write_text("mine")
+    me = of_profile(tmp_path, sandbox)
+    await me.synced()
+    await me.assert_settled()
+    code, lines = await combined(tmp_path)
+    assert code == 1
+    assert [line for line in lines if line[0] != "="] == [
+        f"- {DAY}/IMG_0004.jpg", "- my own notes.txt",
+    ]  # fmt: skip
+    source = lay_out(sandbox.library, tmp_path / "source")
+    assert sorted(lines) == sorted(await rclone(source, root))
+
+
 async def test_what_a_run_would_hold_is_said(tmp_path: Path):
     async with Sandbox(photos(30)) as sandbox:
         root = await synced(tmp_path, sandbox)
