@@ -25,6 +25,7 @@ class Event(StrEnum):
     DESTINATION_NEW = "destination.new"
     DESTINATION_TAKEN_OVER = "destination.taken_over"
     INDEX_REBUILT = "index.rebuilt"
+    MANIFEST_LOST = "manifest.lost"
     CATALOGUE_LOST = "catalogue.lost"
     INDEX_MIGRATED = "index.migrated"
     DESTINATION_BUSY = "destination.busy"
@@ -109,6 +110,7 @@ FIELDS: Final[dict[Event, frozenset[str]]] = {
     Event.DESTINATION_NEW: frozenset({"reason", "abilities"}),
     Event.DESTINATION_TAKEN_OVER: frozenset({"reason"}),
     Event.INDEX_REBUILT: frozenset({"path", "reason"}),
+    Event.MANIFEST_LOST: frozenset({"path", "reason"}),
     Event.CATALOGUE_LOST: frozenset({"path", "reason"}),
     Event.INDEX_MIGRATED: frozenset({"path"}),
     Event.DESTINATION_BUSY: frozenset({"reason", "wait_s"}),

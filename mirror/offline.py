@@ -11,7 +11,7 @@ from mirror.core.model import Destination
 from mirror.destinations.identity import Known, Owner
 from mirror.errors import DestinationError, IndexBrokenError, LockedError
 from mirror.events import Event, emit
-from mirror.manifest import KEPT, write_manifest
+from mirror.manifest import KEPT, tend_manifest
 from mirror.place import Place
 from mirror.threads import in_thread
 
@@ -81,5 +81,5 @@ def _true_manifest(place: Place, *, dry: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        if place.folder is not None and not dry and place.index.manifest_is_outdated:
-            write_manifest(place.folder, place.index)
+        if place.folder is not None:
+            tend_manifest(place.folder, place.index, dry=dry)

@@ -15,6 +15,7 @@ from mirror.destinations import QUARANTINE, STATE, OpenDestination, unwritable
 from mirror.errors import IndexDamagedError
 from mirror.events import Event, emit
 from mirror.index import FRESH, Index, Quarantined
+from mirror.last_run import read_last_run
 from mirror.manifest import KEPT, NAME, manifest_path
 
 _BESIDE: Final = ("-wal", "-journal", "-shm")  # what SQLite writes beside a database
@@ -81,7 +82,8 @@ def remember(folder: OpenDestination, index: Index, *, now: datetime, dry: bool)
     if not fresh:
         return
     has_list = folder.entry(manifest_path(folder)) is not None
-    if has_list and fresh != _BROKEN:
+    was_used = has_list or read_last_run(folder) is not None
+    if was_used and fresh != _BROKEN:
         emit("warning", Event.INDEX_REBUILT, reason=_LOST)
     # Nobody knows whose those are: not a shard's to say.
     found = [] if folder.shard else list(in_quarantine(folder, now))

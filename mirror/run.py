@@ -19,7 +19,7 @@ from mirror.immich.client import Client
 from mirror.immich.listing import user_id
 from mirror.last_run import last_run, write_last_run
 from mirror.limits import Allowance
-from mirror.manifest import write_manifest
+from mirror.manifest import tend_manifest
 from mirror.nearby import Neighbour
 from mirror.offline import claimed
 from mirror.options import Options
@@ -129,14 +129,15 @@ class MirrorRun:
     def _leave_word(self, place: Place) -> None:
         """What others read of the tree and of the run; an error here hides no earlier one."""
         self.report.ended_at = datetime.now(UTC)
-        if place.folder is None or not place.is_ours or self.options.dry:
+        if place.folder is None or not place.is_ours:
             return
         try:
             with place.explained():
-                if place.index.manifest_is_outdated:
-                    write_manifest(place.folder, place.index)
+                tend_manifest(place.folder, place.index, dry=self.options.dry)
         except MirrorError as error:
             self.report.error = self.report.error or error
+        if self.options.dry:
+            return
         try:
             told = last_run(self.report, label=self.label, run_id=self.options.run_id)
             write_last_run(place.folder, told)

@@ -16,9 +16,11 @@ from mirror.errors import InternalError, InterruptedRunError, MirrorError
 from mirror.immich.client import Client
 from mirror.index import Index
 from mirror.limits import Allowance
+from mirror.manifest import tend_manifest
 from mirror.offline import held
 from mirror.rehash import Hasher
 from mirror.repair import Mender
+from mirror.threads import in_thread
 from mirror.transfer import Progress
 
 
@@ -72,6 +74,7 @@ class VerifyRun:
         return self.report
 
     async def _verify(self, folder: OpenDestination, index: Index) -> None:
+        await in_thread(tend_manifest, folder, index, reads=True)
         hasher = Hasher(
             folder,
             index,

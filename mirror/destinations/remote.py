@@ -72,6 +72,7 @@ class Remote(ABC):
         self._spool = Folder(spool) if spool.exists() else None
         self._lease: Lease | None = None
         self._refuses_overwrites: bool | None = None  # not looked up yet
+        self._lacks_copy = False  # of the index, or has one that is none
 
     def __enter__(self) -> Self:
         return self
@@ -251,6 +252,7 @@ class Remote(ABC):
             copy = self._index_copy()
         except OSError as error:
             raise unwritable(self.where(self._copy_path), error) from error
+        self._lacks_copy = copy is None
         if copy is None:
             return  # none yet, or lost there too
         self.prepare()
@@ -273,6 +275,11 @@ class Remote(ABC):
             os.fsync(file.fileno())
         if copy.sha1 not in (None, digest.hexdigest()):
             raise OSError(errno.EIO, "it is not as it was written", self._copy_path)
+        if index.exists() and not _is_sound(new):
+            # Nothing of ours wrote that: the one that is here came with the last run.
+            new.unlink()
+            self._lacks_copy = True
+            return
         for end in ("-wal", "-shm", "-journal"):
             index.with_name(INDEX + end).unlink(missing_ok=True)
         new.replace(index)
@@ -286,7 +293,8 @@ class Remote(ABC):
         """
         index = self._spool_path / _LOCAL
         # A library's index is large: where nothing was written it is not read either.
-        if not index.exists() or _noted(index, 2) == _stamp(index):
+        is_kept = not self._lacks_copy and _noted(index, 2) == _stamp(index)
+        if is_kept or not index.exists():
             return
         copy = index.with_name(f"{INDEX}.copied")
         try:
@@ -296,7 +304,7 @@ class Remote(ABC):
             with copy.open("rb") as file:
                 sha1 = hashlib.file_digest(file, "sha1").hexdigest()
                 own_id = _noted(index) or ""
-                if sha1 != _noted(index, 1):
+                if self._lacks_copy or sha1 != _noted(index, 1):
                     own_id = self._renew_index_copy(file, sha1)
             _note(index, own_id, sha1)
         except sqlite3.Error:
@@ -333,6 +341,17 @@ def _noted(index: Path, line: int = 0) -> str | None:
 
 def _note(index: Path, own_id: str, sha1: str) -> None:
     index.with_name(_NOTE).write_text(f"{own_id}\n{sha1}\n{_stamp(index)}\n")
+
+
+def _is_sound(index: Path) -> bool:
+    """Whether it is a whole database."""
+    try:
+        with closing(
+            sqlite3.connect(f"{index.as_uri()}?mode=ro&immutable=1", uri=True)
+        ) as database:
+            return database.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
+    except sqlite3.Error:
+        return False
 
 
 def _stamp(index: Path) -> str:

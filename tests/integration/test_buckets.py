@@ -235,6 +235,26 @@ async def test_an_index_lost_at_both_ends_is_rebuilt_from_the_listing(family: Fa
     assert ".mirror/index.sqlite3" in family.own()
 
 
+@pytest.mark.parametrize("left", [None, b"what nobody of ours wrote"])
+async def test_what_only_the_bucket_lost_comes_back_from_here(family: Family, left: bytes | None):
+    await family.synced()
+    before, own = family.objects(), family.own()
+    store = family.store.store("photos")
+    for lost in ("index.sqlite3", "SHA1SUMS"):
+        obstore.delete(store, f".mirror/{lost}")
+        if left is not None:
+            obstore.put(store, f".mirror/{lost}", left)
+    ended = await family.synced()
+    (counts,) = (line["counts"] for line in ended.events("run.end"))
+    assert set(counts) == {"unchanged"}
+    assert [line["path"] for line in ended.events("manifest.lost")] == [".mirror/SHA1SUMS"]
+    assert (family.objects(), family.own()) == (before, own)
+    shutil.rmtree(family.home / ".local/state/mirror/buckets")
+    ended = await family.synced()
+    (counts,) = (line["counts"] for line in ended.events("run.end"))
+    assert set(counts) == {"unchanged"}, "that copy is as good as the first one"
+
+
 async def test_what_somebody_changed_is_brought_back_and_kept(family: Family):
     await family.synced()
     before = family.objects()

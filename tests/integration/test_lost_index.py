@@ -340,6 +340,19 @@ async def test_a_run_that_dies_with_a_new_index_is_followed_by_one_that_tells_it
         await me.assert_settled()
 
 
+async def test_a_tree_that_lost_its_list_of_checksums_too_is_said_to_have_lost_its_index(
+    tmp_path: Path, log: Log
+):
+    async with mirrored(tmp_path, photos(2)) as me:
+        await me.synced()
+        assert rebuilt(log) == []
+        index_of(me).unlink()
+        (me.root / ".mirror/SHA1SUMS").unlink()
+        run = await me.synced()
+        assert counts(run) == {"adopted": 2}
+        assert len(rebuilt(log)) == 1
+
+
 def quarantined(me: Mirrored) -> list[Quarantined]:
     with Index(index_of(me), dry=True) as index:
         return list(index.quarantined())
