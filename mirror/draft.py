@@ -51,10 +51,11 @@ class Draft:
             mirror["filter"] = self.filter
         if self.layout is not None:
             mirror["layout"] = self.layout
+        kind = "url" if "://" in self.destination else "path"
         return {
             "server": self.server,
             "accounts": {self.account: {"api_key": self.api_key}},
-            "mirrors": {self.mirror: {**mirror, "destinations": [{"path": self.destination}]}},
+            "mirrors": {self.mirror: {**mirror, "destinations": [{kind: self.destination}]}},
         }
 
     def profile(self) -> Profile:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
+from mirror.core.model import Entry
 from mirror.destinations import STATE, OpenDestination, own_state
 from mirror.events import Event, emit
 from mirror.index import Index
@@ -46,15 +47,22 @@ def _amiss(folder: OpenDestination, index: Index, *, reads: bool) -> str:
     entry = folder.entry(manifest_path(folder))
     if entry is None:
         return "it is gone"
-    size, mtime, sha1 = written.split()
-    if not reads and (entry.size_bytes, entry.mtime_ns) == (int(size), int(mtime)):
+    sha1 = written.rpartition(" ")[2]
+    if not reads and written == _look(entry, sha1):
         return ""
     # Another time alone says little: some file systems round it, and copies of a tree have others.
     try:
         is_same = folder.sha1(manifest_path(folder)).hex() == sha1
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-    return "" if is_same else "it is not as it was written"
+    if not is_same:
+        return "it is not as it was written"
+    index.keep_note(_WRITTEN, _look(entry, sha1))
+    return ""
+
+
+def _look(entry: Entry, sha1: str) -> str:
+    return f"{entry.size_bytes} {entry.mtime_ns} {sha1}"
 
 
 def _write_manifest(folder: OpenDestination, index: Index) -> None:
@@ -68,8 +76,7 @@ def _write_manifest(folder: OpenDestination, index: Index) -> None:
     digest = hashlib.sha1(usedforsecurity=False)
     folder.write_state(own_state(folder.shard, NAME), _hashed(_lines(index), digest))
     entry = folder.entry(manifest_path(folder))
-    look = f"{entry.size_bytes} {entry.mtime_ns} {digest.hexdigest()}" if entry else ""
-    index.keep_note(_WRITTEN, look)
+    index.keep_note(_WRITTEN, _look(entry, digest.hexdigest()) if entry else "")
     index.note_manifest()
 
 

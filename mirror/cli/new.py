@@ -40,7 +40,11 @@ def add(actions: Commands) -> None:
     keys.add_argument(
         "--key-credential", metavar="NAME", help="the credential of a systemd unit that holds it"
     )
-    parser.add_argument("--destination", metavar="DIR", help="where the files go")
+    parser.add_argument(
+        "--destination",
+        metavar="DIR|URL",
+        help="where the files go: a folder, s3://bucket or sftp://user@host/folder",
+    )
     parser.add_argument("--archive", action="store_true", help="the archive as well")
     parser.add_argument("--favorite", action="store_true", help="favourites only")
     parser.add_argument("--taken-after", metavar="DATE", help="only what was taken since then")
@@ -102,7 +106,12 @@ class _Making:
             print("Where is it? file:PATH, env:NAME or credential:NAME; or press Enter to type it.")
             self._each(None, "Key", "", self._key)
         self._choose()
-        self._each(args.destination, "Folder for the photos", "~/photos", self._destination)
+        self._each(
+            args.destination,
+            "Folder, or s3:// or sftp:// URL, for the photos",
+            "~/photos",
+            self._destination,
+        )
         return self._draft
 
     def _each(
@@ -208,7 +217,7 @@ class _Making:
     def _destination(self, path: str) -> None:
         from mirror.draft import try_all
 
-        self._draft.destination = _absolute(path)
+        self._draft.destination = path if "://" in path else _absolute(path)
         if self._key_is_elsewhere:
             self._draft.profile()
             return

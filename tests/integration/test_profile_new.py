@@ -12,12 +12,14 @@ import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import obstore
 import pytest
 
 from mirror.sandbox import Sandbox
 from tests.integration.command import Ended, mirror
 from tests.integration.mirroring import photos, whole
 from tests.planted import assert_unsaid
+from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, served
 
 PROJECT = Path(__file__).parents[2]
 
@@ -87,6 +89,7 @@ async def test_filters_and_a_layout_come_from_options_too(tmp_path: Path, sandbo
         ({"--server": "not a url"}, 2, "profile"),
         ({"--key-file": "nothing.key"}, 3, "key-refused"),
         ({"--destination": "/proc/photos"}, 4, ""),
+        ({"--destination": "ftp://me@host/photos"}, 2, "s3://"),
         ({"--layout": "{nonsense}"}, 2, "nonsense"),
         ({"--taken-after": "yesterday"}, 2, "taken_after"),
         ({"--name": "../family"}, 2, "no name"),
@@ -133,6 +136,39 @@ async def test_without_a_terminal_what_is_missing_is_named(tmp_path: Path):
     ended = await new(tmp_path, "--name", "family")
     assert ended.code == 2
     assert "--server, --destination, --key-file, --key-env or --key-credential" in ended.err
+
+
+async def test_a_bucket_is_tried_and_written_as_one(tmp_path: Path, sandbox: Sandbox):
+    environ = {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "x",
+    }  # fmt: skip
+    with served(tmp_path / "store") as store:
+        environ["AWS_ENDPOINT_URL"] = store.endpoint
+        ended = await new(
+            tmp_path, "--name", "family", "--server", sandbox.url,
+            "--key-file", key_file(tmp_path, sandbox), "--destination", f"s3://{BUCKET}/us",
+            **environ,
+        )  # fmt: skip
+        assert ended.code == 0, ended.said
+        (only,) = tomllib.loads(written(tmp_path).read_text())["mirrors"].values()
+        assert only["destinations"] == [{"url": f"s3://{BUCKET}/us"}]
+        ended = await mirror(tmp_path, "sync", "family", **environ)
+        assert ended.code == 0, ended.said
+        found = [meta["path"] for batch in obstore.list(store.store("us")) for meta in batch]
+        assert sum(path.endswith(".jpg") for path in found) == 3
+
+
+async def test_a_server_that_does_not_answer_is_no_folder_here(tmp_path: Path, sandbox: Sandbox):
+    before = whole(tmp_path)
+    key = key_file(tmp_path, sandbox)
+    ended = await new(
+        tmp_path, "--name", "family", "--server", sandbox.url,
+        "--key-file", key, "--destination", "sftp://me@127.0.0.1:1/photos",
+    )  # fmt: skip
+    assert ended.code == 4, ended.said
+    assert "sftp://127.0.0.1:1: the server cannot be reached" in ended.err
+    key.unlink()
+    assert whole(tmp_path) == before
 
 
 # -- at a terminal ---------------------------------------------------------------------------------
@@ -218,7 +254,7 @@ async def test_a_person_is_asked_and_each_answer_is_tried_at_once(tmp_path: Path
         ("taken since", "never"),
         ("taken since", ""),
         ("Path of each photo", ""),
-        ("Folder for the photos [~/photos]: ", ""),
+        ("for the photos [~/photos]: ", ""),
     )
     code = await person.ends()
     assert code == 0, person.said

@@ -158,11 +158,17 @@ async def test_a_check_tells_what_a_shard_has_not_brought_yet(family: Family):
 
 
 def one_of_each(family: Family) -> dict[int, str]:
-    """An asset of each shard that has a photo; it may have none in a small library."""
+    """An asset of each shard that has a photo; it may have none in a small library.
+
+    One whose bytes no other has: else it may be copied, and is not asked for.
+    """
     assets = family.sandbox.library.assets
     videos = {asset.live_photo_video_id for asset in assets.values()}
+    having = Counter(asset.content.sha1 for asset in assets.values())
     return {
-        number_of(each, COUNT): each for each in requested(family.sandbox) if each not in videos
+        number_of(each, COUNT): each
+        for each in requested(family.sandbox)
+        if each not in videos and having[assets[each].content.sha1] == 1
     }
 
 
