@@ -88,7 +88,7 @@ def verify_text(report: Verification) -> Iterator[str]:
             detail = f": {printable(each.detail)}" if each.detail else ""
             yield f"  {condition.value}: {printable(each.row.path)}{detail}"
         if len(found) > _SHOWN:
-            yield f"  {condition.value}: and {len(found) - _SHOWN} more"
+            yield f"  {condition.value}: and {len(found) - _SHOWN} more; --json lists them all"
     for reason, way_through in report.holds:
         yield f"  held: {reason}; way through: {way_through}"
     if report.left:

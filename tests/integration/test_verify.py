@@ -22,6 +22,7 @@ from mirror.core.model import Row
 from mirror.core.verify import Condition, Verification
 from mirror.destinations.folder import Folder
 from mirror.errors import ExitCode, InterruptedRunError
+from mirror.findings import verify_text
 from mirror.index import Index
 from mirror.sandbox import Sandbox
 from mirror.sandbox.faults import Answered, Corrupted
@@ -246,6 +247,17 @@ async def test_damage_is_told_each_time_and_holds_up_no_sample(tmp_path: Path):
             assert report.counted == {"verified": 1, "damaged": 3}
             seen = {name for name, row in rows(me).items() if row.verified_at == now} | seen
         assert len(seen) == 17
+
+
+async def test_of_much_damage_the_first_is_shown_and_where_the_rest_is(tmp_path: Path):
+    async with mirrored(tmp_path, photos(13)) as me:
+        await me.synced()
+        for number in range(12):
+            rot(me.root / DAY / f"IMG_{number:04}.jpg")
+        first, *shown, rest = verify_text(await verified(me))
+        assert "12 damaged" in first
+        assert len(shown) == 10
+        assert rest == "  damaged: and 2 more; --json lists them all"
 
 
 async def test_what_was_verified_by_a_clock_that_was_ahead_comes_first(tmp_path: Path):
