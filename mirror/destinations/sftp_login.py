@@ -201,9 +201,13 @@ class Door:
         Raises:
             UnwritableError: it is not there, no private key, or wants a passphrase.
         """
-        file = self.login.key_file
-        if file is None or os.access(file, os.R_OK) or not Path(file).exists():
-            self._keys()
+        try:
+            Path(self.login.key_file or os.devnull).open("rb").close()
+        except PermissionError:
+            return
+        except OSError:
+            pass  # which is said as it is at a login
+        self._keys()
 
     def _keys(self) -> list[Any] | None:
         login, ssh = self.login, self.ssh

@@ -23,7 +23,7 @@ from mirror.core.model import Destination, EntryKind
 from mirror.core.secret import EnvSecret, LiteralSecret
 from mirror.destinations import MARKER, PARTIAL, STATE, OpenDestination, partial, sftp_session
 from mirror.destinations.sftp import SftpFolder
-from mirror.destinations.sftp_login import Login
+from mirror.destinations.sftp_login import Door, Login
 from mirror.destinations.sftp_session import Session
 from mirror.destinations.sftp_site import SftpSite
 from mirror.errors import (
@@ -33,6 +33,7 @@ from mirror.errors import (
     NotOursError,
     UnwritableError,
 )
+from tests.integration.test_destination import as_nobody
 from tests.servers import KINDS, PASSWORD, Server, again, free_port, key_pair, served
 
 _NS = 10**9
@@ -175,6 +176,18 @@ def test_a_key_that_cannot_be_used_is_said_in_words(sshd: Server, tmp_path: Path
     assert "is no private key" in refusal(replace(sshd.login(), key_file=str(tmp_path / "text")))
     said = refusal(replace(sshd.login(), key_file=str(tmp_path / "nothing")))
     assert "No such file" in said
+
+
+def test_a_key_of_another_user_is_not_looked_into_beforehand():
+    with as_nobody() as mine:
+        (mine / "keys").mkdir()
+        (mine / "keys/key").touch()
+        (mine / "keys").chmod(0)
+        login = Login(host="127.0.0.1", port=1, user="a", key_file=str(mine / "keys/key"))
+        Door(login).check_key()
+        (mine / "keys").chmod(0o700)
+        with pytest.raises(UnwritableError, match="no login"):
+            Door(login).check_key()
 
 
 def test_where_nobody_listens_there_is_no_connection(tmp_path: Path):
