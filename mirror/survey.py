@@ -135,7 +135,7 @@ class Surveyor:
                 row = rows.get(listed.asset.id)
                 if row is not None:
                     self._seen.add(row.asset_id)
-                difference = self._difference(listed, row)
+                difference = self._difference(listed.asset, listed.still, row)
                 if difference is None:
                     self.survey.unchanged += 1
                 else:
@@ -159,9 +159,7 @@ class Surveyor:
         names = self._names(survey.differences)
         foreign = await self._hash_at(names)
         copies = await self._copies(names, foreign)
-        stills = {
-            item.listed.still.id for item in survey.differences if item.listed.still is not None
-        }
+        stills = {item.still.id for item in survey.differences if item.still is not None}
         survey.still_rows = self._index.rows(stills)
         survey.disk = Disk(
             missing=frozenset(self._comparison.missing),
@@ -186,27 +184,25 @@ class Surveyor:
 
     # -- one listed asset --------------------------------------------------------------------------
 
-    def _difference(self, listed: Listed, row: Row | None) -> Difference | None:
-        asset = listed.asset
-        base = (
-            self._layout.path(asset)
-            if listed.still is None
-            else self._layout.video_path(listed.still, asset)
-        )
+    def _difference(self, asset: Asset, still: Asset | None, row: Row | None) -> Difference | None:
+        layout = self._layout
+        base = layout.path(asset) if still is None else layout.video_path(still, asset)
         if row is None:
-            return Difference(listed=_light(listed), base=base)
+            return Difference(asset=_light(asset), still=still, base=base)
         changed = row.checksum != asset.checksum
         agrees = (
             not changed
             and row.base == base
-            and row.still_id == (listed.still.id if listed.still else "")
+            and row.still_id == (still.id if still else "")
             and row.state is RowState.PUBLISHED
             and row.seen_trashed_at is None
             and row.asset_id not in self._comparison.missing
             and row.asset_id not in self._other
             and not _touched(row, asset)
         )
-        return None if agrees else Difference(listed=listed, base=base, row=row, changed=changed)
+        if agrees:
+            return None
+        return Difference(asset=asset, still=still, base=base, row=row, changed=changed)
 
     def _refuse_originals(self, asset: Asset) -> None:
         """A destination among the originals would be imported, and mirrored again, for ever."""
@@ -226,7 +222,7 @@ class Surveyor:
     async def _settled(self, differences: list[Difference]) -> list[Difference]:
         """Ask the originals of those whose difference only their ETag can tell."""
         doubtful = [item for item in differences if self._is_doubtful(item)]
-        await self._ask_heads(item.listed.asset for item in doubtful)
+        await self._ask_heads(item.asset for item in doubtful)
         settled, refreshed = [], []
         for item in differences:
             answer = self._with_etag(item)
@@ -240,7 +236,7 @@ class Surveyor:
         return settled
 
     def _is_doubtful(self, item: Difference) -> bool:
-        asset, row = item.listed.asset, item.row
+        asset, row = item.asset, item.row
         failure = self._failures.get(asset.id)
         if failure is not None and failure.checksum == asset.checksum:
             return True
@@ -248,7 +244,7 @@ class Surveyor:
 
     def _with_etag(self, item: Difference) -> Difference | Row:
         """The difference that is left; or the row, when only the server's file time moved."""
-        asset, row = item.listed.asset, item.row
+        asset, row = item.asset, item.row
         head = self.survey.heads.get(asset.id)
         if head is None:
             # Where it was asked for and is not to be had, the download will say why.
@@ -263,7 +259,7 @@ class Surveyor:
         if not same:
             return replace(item, changed=True)
         fresh = replace(row, file_modified_at=asset.file_modified_at, etag=head.etag)
-        rest = self._difference(item.listed, fresh)
+        rest = self._difference(asset, item.still, fresh)
         return fresh if rest is None else rest
 
     # -- what lies about ---------------------------------------------------------------------------
@@ -272,17 +268,17 @@ class Surveyor:
         """Where files may come to lie, by asset id; none when nothing could be in the way there."""
         if not self._comparison.foreign and not self._has_rows:
             return {}
-        return {item.listed.asset.id: _keys(item) for item in differences}
+        return {item.asset.id: _keys(item) for item in differences}
 
     async def _hash_at(self, names: dict[str, set[str]]) -> dict[str, tuple[Entry, ...]]:
         """All foreign entries; those at a wanted name are hashed, or sized where no hash helps."""
         foreign = dict(self._comparison.foreign)
         wanted = {key for keys in names.values() for key in keys if key in foreign}
         external = [
-            item.listed.asset
+            item.asset
             for item in self.survey.differences
-            if checksum.content_sha1(item.listed.asset) is None
-            and not wanted.isdisjoint(names.get(item.listed.asset.id, ()))
+            if checksum.content_sha1(item.asset) is None
+            and not wanted.isdisjoint(names.get(item.asset.id, ()))
         ]
         await self._ask_heads(external)
         return foreign | await self._hashed_groups(foreign, wanted)
@@ -302,11 +298,11 @@ class Surveyor:
     ) -> dict[bytes, str]:
         """Intact files that hold the bytes of new assets: our own first, then foreign ones."""
         wanted = {
-            digest: item.listed.asset
+            digest: item.asset
             for item in self.survey.differences
             if item.row is None
-            and (digest := checksum.content_sha1(item.listed.asset)) is not None
-            and not _lies(digest, names.get(item.listed.asset.id, ()), foreign)
+            and (digest := checksum.content_sha1(item.asset)) is not None
+            and not _lies(digest, names.get(item.asset.id, ()), foreign)
         }
         rows = self._index.with_sha1(wanted)
         copies = {row.sha1: row.path for row in rows if row.sha1 and self._is_intact(row)}
@@ -424,26 +420,22 @@ def _touched(row: Row, asset: Asset) -> bool:
     return external and row.file_modified_at != asset.file_modified_at
 
 
-def _light(listed: Listed) -> Listed:
+def _light(asset: Asset) -> Asset:
     """A new asset whose path is found, without what only its path was made of.
 
     A first plan holds one for each asset of the library: a fifth of its memory.
     """
-    asset = listed.asset
-    return Listed(
-        replace(
-            asset,
-            original_path="" if asset.library_id is None else asset.original_path,
-            taken_local=None,
-            updated_at=asset.uploaded_at,
-            exif=None if asset.exif is None else Exif(size_bytes=asset.exif.size_bytes),
-        ),
-        listed.still,
+    return replace(
+        asset,
+        original_path="" if asset.library_id is None else asset.original_path,
+        taken_local=None,
+        updated_at=asset.uploaded_at,
+        exif=None if asset.exif is None else Exif(size_bytes=asset.exif.size_bytes),
     )
 
 
 def _keys(item: Difference) -> set[str]:
-    asset, still = item.listed.asset, item.listed.still
+    asset, still = item.asset, item.still
     return {fold(name) for name in names_of(item.base, (still or asset).id, asset.id)}
 
 

@@ -263,7 +263,7 @@ def look(world: World) -> Look:
         disk=_disk(world, compared, other),
         still_rows={
             still.id: world.rows[still.id]
-            for still in (item.listed.still for item in differences)
+            for still in (item.still for item in differences)
             if still is not None and still.id in world.rows
         },
         unchanged=len(world.listed) - len(differences),
@@ -330,7 +330,7 @@ def _difference(
     asset, base, row = listed.asset, world.base(listed), world.rows.get(listed.asset.id)
     known = asset.id in world.known_failures
     if row is None:
-        return Difference(listed=listed, base=base, known_failure=known)
+        return Difference(asset=listed.asset, still=listed.still, base=base, known_failure=known)
     changed = row.checksum != asset.checksum
     if not changed and checksum.content_sha1(asset) is None:
         changed = _external_changed(world, row, asset)
@@ -345,7 +345,14 @@ def _difference(
     )
     if agrees:
         return None
-    return Difference(listed=listed, base=base, row=row, changed=changed, known_failure=known)
+    return Difference(
+        asset=listed.asset,
+        still=listed.still,
+        base=base,
+        row=row,
+        changed=changed,
+        known_failure=known,
+    )
 
 
 def _external_changed(world: World, row: Row, asset: Asset) -> bool:

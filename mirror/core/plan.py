@@ -15,7 +15,7 @@ from mirror.core import checksum
 from mirror.core.allocate import Claim, allocate
 from mirror.core.evidence import Sentence, Verdict
 from mirror.core.layout import fold
-from mirror.core.model import Asset, Disk, Entry, EntryKind, Listed, OnGone, Row, RowState
+from mirror.core.model import Asset, Disk, Entry, EntryKind, OnGone, Row, RowState
 
 
 class Kind(StrEnum):
@@ -90,7 +90,8 @@ class Action:
 class Difference:
     """A listed asset that does not simply agree with its row and file."""
 
-    listed: Listed
+    asset: Asset
+    still: Asset | None = None  # of a live photo's video
     base: str
     row: Row | None = None
     changed: bool = False  # the server's bytes are not those of the row
@@ -173,7 +174,7 @@ def make_plan(
     told = {action.asset_id for action in actions}
     known: set[str] = set()
     for item in rebound:
-        asset_id = item.listed.asset.id
+        asset_id = item.asset.id
         steps = list(_decide(item, claims[asset_id], board))
         if item.known_failure and any(step.kind in _FETCHING for step in steps):
             known.add(asset_id)
@@ -230,7 +231,7 @@ def _leave_edited(
         holders={key: holder for key, holder in disk.holders.items() if holder not in edited},
     )
     wanted = [
-        replace(item, row=None, changed=False) if item.listed.asset.id in edited else item
+        replace(item, row=None, changed=False) if item.asset.id in edited else item
         for item in differences
     ]
     return wanted, rest, [_disown(row) for row, _ in edited.values()]
@@ -249,8 +250,8 @@ def _rebind(
             spare.setdefault((row.owner_id, row.checksum), []).append(row)
     changed: list[Difference] = []
     actions: list[Action] = []
-    for item in sorted(differences, key=lambda item: item.listed.asset.id):
-        asset = item.listed.asset
+    for item in sorted(differences, key=lambda item: item.asset.id):
+        asset = item.asset
         twins = spare.get((asset.owner_id, asset.checksum))
         if item.row is not None or not twins or not _same_content(twins[-1], asset):
             changed.append(item)
@@ -263,7 +264,7 @@ def _rebind(
             base=row.base,
             asset=asset,
             row=row,
-            still_id=item.listed.still.id if item.listed.still else "",
+            still_id=item.still.id if item.still else "",
         )
         actions.append(action)
         changed.append(replace(item, row=rebound(action)))
@@ -299,8 +300,8 @@ def _same_content(row: Row, asset: Asset) -> bool:
 
 def _claim(item: Difference, disk: Disk) -> Claim:
     return Claim(
-        asset=item.listed.asset,
-        still=item.listed.still,
+        asset=item.asset,
+        still=item.still,
         base=item.base,
         row=item.row,
         intact=not item.changed and not _may_adopt(item, disk),
@@ -327,13 +328,13 @@ def _is_content(entry: Entry, item: Difference, disk: Disk) -> bool:
     wanted = _content_sha1(item)
     if wanted is not None:
         return entry.sha1 == wanted
-    size_bytes = disk.sizes.get(item.listed.asset.id)
+    size_bytes = disk.sizes.get(item.asset.id)
     return entry.kind is EntryKind.FILE and size_bytes == entry.size_bytes
 
 
 def _content_sha1(item: Difference) -> bytes | None:
     """The SHA-1 of the asset's bytes: as the server knows it, or as it was when they came."""
-    known = checksum.content_sha1(item.listed.asset)
+    known = checksum.content_sha1(item.asset)
     return item.row.sha1 if known is None and item.row and not item.changed else known
 
 
@@ -342,7 +343,7 @@ def _content_sha1(item: Difference) -> bytes | None:
 
 def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action]:
     """The rows of the table for a listed asset; `wanted` is None when no name is left."""
-    asset, row = item.listed.asset, item.row
+    asset, row = item.asset, item.row
     if wanted is None:
         yield Action(
             kind=Kind.CONFLICT, reason=Reason.NAME_TAKEN, path=item.base, base=item.base,
@@ -356,7 +357,7 @@ def _decide(item: Difference, wanted: str | None, disk: Disk) -> Iterator[Action
         base=item.base,
         asset=asset,
         row=row,
-        still_id=item.listed.still.id if item.listed.still else "",
+        still_id=item.still.id if item.still else "",
     )
     found = _found(step, item, disk)
     if row is None:

@@ -15,7 +15,7 @@ import pytest
 
 from mirror.core.allocate import ancestors
 from mirror.core.layout import Layout, compile_layout, fold
-from mirror.core.model import Asset, Disk, Entry, Listed, NameRules, Row
+from mirror.core.model import Asset, Disk, Entry, NameRules, Row
 from mirror.core.names import COMPONENT_BYTES
 from mirror.core.plan import Difference, Kind, make_plan
 from tests.strategies import RECORDED_NAMES, many_hostile_names
@@ -62,7 +62,7 @@ class _Names:
     def sync(self, listed: Iterable[Asset], lying: Collection[Entry] = ()) -> set[Kind]:
         """Name what has no name yet, beside the files that lie there; what was done for that."""
         new = [
-            Difference(listed=Listed(asset), base=self.layout.path(asset))
+            Difference(asset=asset, base=self.layout.path(asset))
             for asset in listed
             if asset.id not in self.rows
         ]

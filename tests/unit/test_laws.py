@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mirror.core import checksum
 from mirror.core.layout import LayoutError, compile_layout, fold
-from mirror.core.model import Asset, Disk, EntryKind, Listed, NameRules, Row
+from mirror.core.model import Asset, Disk, EntryKind, NameRules, Row
 from mirror.core.plan import Action, Difference, Kind, Plan, Reason, make_plan
 from tests.strategies import assets, layout_texts, name_rules, worlds
 from tests.world import (
@@ -370,7 +370,7 @@ def test_no_name_the_server_sends_leads_outside_the_root(
         layout = compile_layout(text, names)
     except LayoutError:
         return
-    differences = [Difference(listed=Listed(asset), base=layout.path(asset)) for asset in listed]
+    differences = [Difference(asset=asset, base=layout.path(asset)) for asset in listed]
     # Everything has to take its second or third name as well.
     taken = Disk(folders=frozenset(fold(item.base) for item in differences))
 

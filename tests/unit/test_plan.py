@@ -702,7 +702,7 @@ def test_every_kind_has_its_place_in_the_order():
 
 def test_a_difference_that_needs_nothing_is_counted_as_unchanged():
     known = row(external(asset()), "W.jpg")
-    item = Difference(listed=Listed(external(asset())), base="W.jpg", row=known)
+    item = Difference(asset=external(asset()), base="W.jpg", row=known)
 
     whole = make_plan(
         [item],
