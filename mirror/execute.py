@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial as bound
 from typing import Final
 
 from mirror.core import checksum
 from mirror.core.batches import batches
 from mirror.core.model import Asset, Order, Row, RowState
-from mirror.core.order import Step, queued, steps
+from mirror.core.order import Step, queued, steps, waves
 from mirror.core.plan import Action, Kind, Plan, Reason, rebound
 from mirror.core.report import Failed, Outcome, Report
 from mirror.destinations import PARTIAL, OpenDestination, concerns_path, partial, unwritable
@@ -23,7 +24,7 @@ from mirror.limits import GRACE_S, Allowance
 from mirror.publish import Published, Publisher, Staged
 from mirror.removal import Remover
 from mirror.settle import parking
-from mirror.threads import in_thread
+from mirror.threads import in_thread, side_by_side
 from mirror.transfer import Fetcher, Progress, Received, mtime_ns, partial_name
 
 _BATCH: Final = 256
@@ -154,27 +155,36 @@ def _adopted(action: Action, asset: Asset, head: Head | None, verified_at: datet
 def _move(batch: Sequence[Step], work: Work) -> None:
     """Rename what only has another path now; blocks."""
     work.index.begin([_intent(step) for step in batch])
-    done = [step for step in batch if _rename(step, work) and step.last]
+    refused = _renamed(batch, work)
+    done = [step.action for step in batch if step.last and step.action.asset_id not in refused]
     work.folder.make_durable()
-    failed = [step.action for step in batch if step.last and step not in done]
-    work.index.finish(
-        [_moved(step.action) for step in done],
-        abandoned=[action.asset_id for action in failed],
-    )
-    for step in done:
-        work.folder.drop_empty_folders(step.action.source)
-        _done(step.action, work)
+    work.index.finish(map(_moved, done), abandoned=refused)
+    for source in {action.source.rpartition("/")[0]: action.source for action in done}.values():
+        work.folder.drop_empty_folders(source)
+    for action in done:
+        _done(action, work)
 
 
-def _rename(step: Step, work: Work) -> bool:
+def _renamed(batch: Sequence[Step], work: Work) -> set[str]:
+    """Take each step, several at once where that is worth it; ids of what cannot get there."""
+    refused: set[str] = set()
+    for wave in waves(batch):
+        errors = side_by_side(bound(_rename, work), wave, at_once=work.folder.at_once)
+        for step, error in zip(wave, errors, strict=True):
+            if error is not None and step.action.asset_id not in refused:
+                refused.add(step.action.asset_id)
+                _fail(step.action, error, work)
+    return refused
+
+
+def _rename(work: Work, step: Step) -> ConflictError | None:
     try:
         work.folder.move(step.source, step.path)
     except OSError as error:
         if not concerns_path(error):
             raise unwritable(work.folder.where(step.path), error) from error
-        _fail(step.action, _in_the_way(step, error), work)
-        return False
-    return True
+        return _in_the_way(step, error)
+    return None
 
 
 def _in_the_way(step: Step, error: OSError) -> ConflictError:

@@ -6,7 +6,6 @@ with their intents; the rows are published with the next batch, when the names a
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -23,7 +22,7 @@ from mirror.destinations import (
 )
 from mirror.errors import ConflictError, MirrorError
 from mirror.index import Index, Pending, Quarantined
-from mirror.threads import in_thread
+from mirror.threads import in_thread, side_by_side
 from mirror.transfer import Received
 
 _BATCH_FILES: Final = 256
@@ -107,18 +106,10 @@ class Publisher:
             self._name(batch, published)
 
     def _name(self, batch: list[Staged], published: Published) -> None:
-        if self._folder.at_once == 1:
-            for staged in batch:
-                self._name_one(staged, published)
-            return
-        with ThreadPoolExecutor(self._folder.at_once) as pool:
-            naming = [pool.submit(self._name_one, staged, published) for staged in batch]
-            try:
-                for each in naming:
-                    each.result()
-            finally:
-                for each in naming:
-                    each.cancel()  # what has begun ends, and counts
+        def name(staged: Staged) -> None:
+            self._name_one(staged, published)
+
+        side_by_side(name, batch, at_once=self._folder.at_once)
 
     def _name_one(self, staged: Staged, published: Published) -> None:
         try:

@@ -1,7 +1,7 @@
 """What comes first: moves so that each target is free when its turn comes, the rest as asked."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirror.core.allocate import ancestors
@@ -56,6 +56,23 @@ def steps(moves: Sequence[Action], parking: Callable[[Action], str]) -> Iterator
 
 def _final(move: Action, parking: Callable[[Action], str], *, parked: bool) -> Step:
     return Step(move, parking(move) if parked else move.source, move.path)
+
+
+def waves(ordered: Iterable[Step]) -> Iterator[list[Step]]:
+    """The same steps in the same order, in groups of which none waits for another of its group."""
+    wave: list[Step] = []
+    left: set[str] = set()  # keys of the group's sources
+    reached: set[str] = set()  # its paths
+    for step in ordered:
+        key = fold(step.path)
+        if step.source in reached or not left.isdisjoint((key, *ancestors(key))):
+            yield wave
+            wave, left, reached = [], set(), set()
+        wave.append(step)
+        left.add(fold(step.source))
+        reached.add(step.path)
+    if wave:
+        yield wave
 
 
 # -- what is to be brought -------------------------------------------------------------------------

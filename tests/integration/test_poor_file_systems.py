@@ -2,6 +2,7 @@
 
 import errno
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 from mirror.core.layout import fold
 from mirror.core.model import NameRules, OnGone
-from mirror.destinations.memory import MemorySite
+from mirror.destinations.memory import MemoryDestination, MemorySite
 from mirror.destinations.volume import Fault, Killed, Traits, Volume, refusal
 from mirror.errors import ExitCode
 from mirror.sandbox import Library
@@ -186,6 +187,24 @@ async def test_a_name_that_it_refuses_fails_alone(tmp_path: Path):
         me.mirror = replace(me.mirror, names=NameRules.PORTABLE)
         await me.synced()
         assert_mirrors(me, volume)
+
+
+async def test_moves_go_side_by_side_where_that_is_worth_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    together, move = threading.Barrier(4), MemoryDestination.move
+
+    def met(self: MemoryDestination, source: str, path: str) -> None:
+        together.wait(timeout=30)
+        move(self, source, path)
+
+    async with at(Traits(), tmp_path, photos(8)) as (me, volume):
+        await me.synced()
+        me.layout("moved/{filename}")
+        monkeypatch.setattr(MemoryDestination, "at_once", 4)
+        monkeypatch.setattr(MemoryDestination, "move", met)
+        await me.synced()
+        assert sorted(files(volume)) == [f"moved/IMG_000{number}.jpg" for number in range(8)]
 
 
 async def killed(me: Mirrored, volume: Volume, step: int, *kinds: str) -> bool:

@@ -1,9 +1,11 @@
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.core.layout import fold
 from mirror.core.model import Row
-from mirror.core.order import Step, steps
+from mirror.core.order import Step, steps, waves
 from mirror.core.plan import Action, Kind, Reason
 from tests.world import Node, RefusedError, Tree
 
@@ -125,3 +127,34 @@ def test_no_step_meets_anything_whatever_the_moves(moves: list[Action], *, foldi
     for move in moves:
         assert tree.content(move.path) == move.source.encode()
     assert sum(step.last for step in steps(moves, _parking)) == len(moves)
+
+
+# -- side by side ----------------------------------------------------------------------------------
+
+
+def test_moves_that_have_nothing_to_do_with_each_other_are_one_wave():
+    moves = [a_move(f"a/{number}", f"b/{number}") for number in range(5)]
+    assert [len(wave) for wave in waves(steps(moves, _parking))] == [5]
+
+
+def test_a_move_waits_for_the_one_whose_place_it_takes():
+    chain = [a_move("a", "b"), a_move("b", "c"), a_move("x", "y")]
+    told = [[step.source for step in wave] for wave in waves(steps(chain, _parking))]
+    assert told == [["b"], ["a", "x"]]
+
+
+@given(moves=_moves(), folding=st.booleans(), random=st.randoms(use_true_random=False))
+def test_a_wave_may_be_taken_in_any_order(moves: list[Action], random: Random, *, folding: bool):
+    folders = {fold(move.source).rpartition("/")[0] for move in moves} - {""}
+    moves = [move for move in moves if fold(move.path) not in folders]
+    tree = Tree(folding=folding)
+    for move in moves:
+        tree.put(move.source, Node(content=move.source.encode()))
+    ordered = list(steps(moves, _parking))
+    told = list(waves(ordered))
+    assert [step for wave in told for step in wave] == ordered
+    for wave in told:
+        for step in random.sample(wave, len(wave)):
+            tree.move(step.source, step.path)
+    for move in moves:
+        assert tree.content(move.path) == move.source.encode()
