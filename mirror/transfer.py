@@ -116,7 +116,7 @@ class _Partial:
             self._file = self._folder.open_partial(self._name)
         return self._file
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """Hash and keep the next bytes."""
         file = self._opened
         self._digest.update(piece)

@@ -89,7 +89,7 @@ class PartialFile(Protocol):
     def read(self) -> bytes:
         """The next piece that an earlier run left here; empty at the end of it."""
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """All of these bytes, at the place; what lay there is gone."""
 
     def take(self, file: BinaryIO) -> bool:

@@ -538,7 +538,7 @@ class FolderPartial:
         self._at += len(piece)
         return piece
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """All of these bytes, at the place."""
         view = memoryview(piece)
         while view:

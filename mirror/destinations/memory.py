@@ -421,11 +421,11 @@ class MemoryPartial:
         self._at += len(piece)
         return piece
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """All of these bytes, at the place."""
         with self._destination.step("write") as volume:
             self._file.data = self._file.data[: self._at]
-            volume.grow(self._file, piece, self._path)
+            volume.grow(self._file, bytes(piece), self._path)
         self._at += len(piece)
 
     def take(self, file: BinaryIO) -> bool:  # noqa: ARG002 (other kinds can)

@@ -22,7 +22,7 @@ class Sums:
         self._part = self._whole  # the first one is all there is so far
         self._parts: list[bytes] = []  # of those that are full
 
-    def add(self, piece: bytes) -> None:
+    def add(self, piece: bytes | memoryview) -> None:
         """The next bytes."""
         view = memoryview(piece)
         while view:
@@ -75,7 +75,7 @@ class SummedPartial:
         self._sums.add(piece)
         return piece
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """All of these bytes, at the place."""
         self._file.write(piece)
         self._sums.add(piece)

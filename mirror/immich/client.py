@@ -1,7 +1,8 @@
-"""The one request path to an Immich server: it reads, and can do nothing else.
+"""The way to an Immich server: it reads, and can do nothing else.
 
 GET, HEAD and the POST that searches; no cookies, no redirects, TLS always verified, and the key in
-one header to one origin.
+one header to one origin. Originals come over `Direct`, everything else over aiohttp; what an answer
+means is decided here for both.
 """
 
 import asyncio
@@ -30,11 +31,14 @@ from mirror.errors import (
     UnknownServerError,
 )
 from mirror.immich import refusal
+from mirror.immich.direct import Answer as DirectAnswer
+from mirror.immich.direct import Direct
 from mirror.immich.retry import RetryPolicy
 
 _T = TypeVar("_T")
 
 Pace: TypeAlias = Callable[[int], Awaitable[None]]
+_Response: TypeAlias = aiohttp.ClientResponse | DirectAnswer
 
 KNOWN_MAJORS: Final = (2, 3)
 # Immich closes an idle connection after 5 s (Node's default, 2.0 to 3.1).
@@ -87,9 +91,7 @@ class Timeouts:
 class Original:
     """An open answer of /assets/{id}/original, headers read, body not yet."""
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, *, asked_offset: int, pace: Pace | None = None
-    ) -> None:
+    def __init__(self, response: _Response, *, asked_offset: int, pace: Pace | None = None) -> None:
         self.on_bytes: Callable[[], None] | None = None  # called whenever some came
         self._response = response
         self._pace = pace
@@ -99,8 +101,8 @@ class Original:
         # From the start of the file; 0 when the server sends all of it although a part was asked.
         self.offset, self.size_bytes = _extent(response, asked_offset)
 
-    async def read(self) -> bytes:
-        """The rest of the body at once; for small files.
+    async def read(self) -> bytes | memoryview:
+        """The rest of the body at once, good until this is closed; for small files.
 
         Raises:
             TransientError: the connection broke.
@@ -121,7 +123,7 @@ class Original:
         Raises:
             TransientError: the connection broke.
         """
-        parts, held_bytes = list[bytes](), 0
+        parts, held_bytes = list[bytes | memoryview](), 0
         broken: BaseException | None = None
         while broken is None:
             try:
@@ -178,6 +180,7 @@ class Client:
         self._base = _candidates(self._server)[0]
         self._version: ServerVersion | None = None
         self._open_session: aiohttp.ClientSession | None = None
+        self._direct: Direct | None = None  # from the first original on
         self._counted: dict[Visibility, Answer] = {}  # that nobody has used yet
 
     async def __aenter__(self) -> Self:
@@ -194,11 +197,7 @@ class Client:
                 sock_connect=self._timeouts.connect_s,
                 sock_read=self._timeouts.read_s,
             ),
-            headers={
-                "x-api-key": self._api_key,
-                "User-Agent": f"immich-mirror/{__version__}",
-                "Accept-Encoding": "gzip, deflate",
-            },
+            headers=self._headers | {"Accept-Encoding": "gzip, deflate"},
         )
         return self
 
@@ -208,6 +207,8 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._direct is not None:
+            self._direct.close()
         await self._session.close()
 
     @property
@@ -307,8 +308,7 @@ class Client:
             headers["Range"] = f"bytes={offset}-"
             if etag:
                 headers["If-Range"] = etag
-        path = f"/assets/{asset_id}/original"
-        response = await self._send("GET", path, headers=headers)
+        response = await self._open(f"/assets/{asset_id}/original", headers)
         try:
             await self._check_original(response)
             yield Original(response, asked_offset=offset, pace=self._pace)
@@ -332,6 +332,26 @@ class Client:
         if self._open_session is None:
             raise RuntimeError("use `async with`")
         return self._open_session
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"x-api-key": self._api_key, "User-Agent": f"immich-mirror/{__version__}"}
+
+    async def _open(self, path: str, headers: Mapping[str, str]) -> _Response:
+        """The cheap way, and aiohttp's where that leads nowhere."""
+        if self._direct is None:
+            self._direct = Direct(
+                self._base,
+                self._headers,
+                connect_s=self._timeouts.connect_s,
+                read_s=self._timeouts.read_s,
+                idle_s=_KEEPALIVE_S,
+            )
+        try:
+            answer = await self._direct.get(path, headers)
+        except OSError as error:
+            raise refusal.of_connection(error, self._url(path)) from error
+        return answer or await self._send("GET", path, headers=headers)
 
     async def _retried(self, method: str, path: str, once: Callable[[], Awaitable[_T]]) -> _T:
         url = str(self._url(path))
@@ -391,7 +411,7 @@ class Client:
                 return await self._route_missing(response)
         return refusal.of_json(response.status, response.headers, text, request)
 
-    async def _route_missing(self, response: aiohttp.ClientResponse) -> AccountError:
+    async def _route_missing(self, response: _Response) -> AccountError:
         if await self._in_maintenance():
             return _maintenance(self._base)
         return NotImmichError(
@@ -400,7 +420,7 @@ class Client:
             hint="is server the address of Immich itself, version 2.0 or later?",
         )
 
-    async def _check_original(self, response: aiohttp.ClientResponse) -> None:
+    async def _check_original(self, response: _Response) -> None:
         if response.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             _check_media(response)
             return
@@ -412,7 +432,7 @@ class Client:
         request = response.url.path
         raise refusal.of_original(response.status, response.headers, text, request)
 
-    async def _check_maintenance(self, response: aiohttp.ClientResponse) -> None:
+    async def _check_maintenance(self, response: _Response) -> None:
         error = await self._route_missing(response)
         # Without a body a missing route and a missing original look alike.
         if isinstance(error, MaintenanceError) or response.method != "HEAD":
@@ -487,9 +507,9 @@ def _maintenance(base: URL) -> MaintenanceError:
     )
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+async def _body(response: _Response) -> bytes:
     try:
-        return await response.read()
+        return bytes(await response.read())
     except refusal.BROKEN as error:
         raise refusal.of_connection(error, response.url) from error
 
@@ -506,20 +526,21 @@ def _decoded(response: aiohttp.ClientResponse, text: bytes) -> object:
     return answer
 
 
-def _check_media(response: aiohttp.ClientResponse) -> None:
-    what = response.url.path
+def _check_media(response: _Response) -> None:
     if response.content_type in _NEVER_MEDIA:
-        raise TransferError(f"{what}: not an original", why=f"it is {response.content_type}")
+        raise TransferError(
+            f"{response.url.path}: not an original", why=f"it is {response.content_type}"
+        )
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         raise TransferError(
-            f"{what}: the original comes compressed",
+            f"{response.url.path}: the original comes compressed",
             why=f"Content-Encoding: {encoding}",
             hint="tell the proxy in front of Immich to leave originals alone",
         )
 
 
-def _extent(response: aiohttp.ClientResponse, asked_offset: int) -> tuple[int, int | None]:
+def _extent(response: _Response, asked_offset: int) -> tuple[int, int | None]:
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         return 0, response.content_length
     text = response.headers.get("Content-Range", "")

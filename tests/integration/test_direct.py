@@ -1,0 +1,350 @@
+"""Originals over connections of our own, against servers that say whatever a server may say."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from yarl import URL
+
+from mirror.immich.direct import Answer, Direct
+
+BODY = bytes(range(256)) * 40
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nServer: some\r\nContent-Type: image/jpeg; q=1\r\n"
+    b'ETag: W/"2800-1"\r\ncontent-length: %d \r\n\r\n'
+)
+
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
+Speaking: TypeAlias = Callable[[bytes, Writer], Awaitable[None]]
+
+
+class Server:
+    """Says to each question what a test wants it to."""
+
+    def __init__(self, speaking: Speaking) -> None:
+        self.asked: list[bytes] = []
+        self.connections = 0
+        self.left = asyncio.Event()  # somebody let go of a connection
+        self.url = URL()
+        self._speaking = speaking
+        self._serving: list[tuple[asyncio.Task[None] | None, Writer]] = []
+
+    async def serve(self, reader: Reader, writer: Writer) -> None:
+        self.connections += 1
+        self._serving.append((asyncio.current_task(), writer))
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+                await self._speaking(self.asked[-1], writer)
+        self.left.set()
+        writer.close()
+
+    async def end(self) -> None:
+        self.left.set()
+        for task, writer in self._serving:
+            writer.transport.abort()
+            if task is not None:
+                await asyncio.wait([task])
+
+    def direct(self, *, read_s: float = 10, idle_s: float = 10, key: str = "key") -> Direct:
+        return Direct(self.url, {"x-api-key": key}, connect_s=5, read_s=read_s, idle_s=idle_s)
+
+
+@asynccontextmanager
+async def serving(speaking: Speaking, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    server = Server(speaking)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    port = listening.sockets[0].getsockname()[1]
+    server.url = URL(f"{'https' if tls else 'http'}://localhost:{port}/sub/api")
+    try:
+        yield server
+    finally:
+        listening.close()
+        await server.end()
+
+
+def saying(*parts: bytes, pause_s: float = 0.0, hangs_up: bool = False) -> Speaking:
+    async def speaking(_asked: bytes, writer: Writer) -> None:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+        if hangs_up:
+            writer.close()
+
+    return speaking
+
+
+def whole(body: bytes = BODY) -> bytes:
+    return HEAD % len(body) + body
+
+
+async def asked(direct: Direct, path: str = "/assets/1/original", **headers: str) -> Answer:
+    answer = await direct.get(path, headers)
+    assert answer is not None
+    return answer
+
+
+async def body_of(answer: Answer) -> bytes:
+    body = bytes(await answer.read())
+    answer.close()
+    return body
+
+
+async def test_it_asks_for_what_is_below_the_base_and_says_no_more_than_it_must():
+    async with serving(saying(whole())) as server:
+        direct = server.direct()
+        answer = await asked(direct, **{"Accept-Encoding": "identity", "Range": "bytes=5-"})
+        assert (answer.status, answer.content_length) == (200, len(BODY))
+        assert answer.content_type == "image/jpeg"
+        assert answer.headers["etag"] == 'W/"2800-1"'
+        assert str(answer.url) == f"{server.url}/assets/1/original"
+        assert await body_of(answer) == BODY
+        direct.close()
+    assert server.asked[0].decode().split("\r\n") == [
+        "GET /sub/api/assets/1/original HTTP/1.1",
+        f"Host: localhost:{server.url.port}",
+        "Accept: */*",
+        "x-api-key: key",
+        "Accept-Encoding: identity",
+        "Range: bytes=5-",
+        "",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 200_000, 300_000, 1 << 20, (3 << 20) + 5])
+async def test_bodies_of_any_size_come_whole_one_after_the_other(size_bytes: int):
+    body = (BODY * (size_bytes // len(BODY) + 1))[:size_bytes]
+    async with serving(saying(whole(body))) as server:
+        direct = server.direct()
+        assert await body_of(await asked(direct)) == body
+        answer, came = await asked(direct), bytearray()
+        while piece := await answer.readany():
+            came += piece
+        answer.close()
+        assert came == body
+        assert await body_of(await asked(direct)) == body
+        direct.close()
+    assert server.connections == 1
+
+
+async def test_an_answer_may_come_byte_by_byte():
+    text = whole(b"photo")
+    parts = [text[at : at + 1] for at in range(len(text))]
+    async with serving(saying(*parts)) as server:
+        direct = server.direct()
+        assert await body_of(await asked(direct)) == b"photo"
+        assert await body_of(await asked(direct)) == b"photo"
+        direct.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: \xc2\xb2\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxyz",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n folded: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nA: b\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nno header\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\nx",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/2 200\r\nContent-Length: 0\r\n\r\n",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"x" * (1 << 18),
+    ],
+)
+async def test_what_is_no_plain_answer_is_left_to_another_way_from_then_on(text: bytes):
+    async with serving(saying(text)) as server:
+        direct = server.direct()
+        for _ in range(2):
+            assert await direct.get("/assets/1/original", {}) is None
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("path", ["/assets/1 HTTP/1.1\r\nX: y/original", "/assets/ä/original", ""])
+async def test_a_path_that_could_say_something_else_is_not_asked_for(path: str):
+    async with serving(saying(whole())) as server:
+        assert await server.direct().get(path, {}) is None
+        assert await server.direct().get("/assets/1", {"If-Range": "a\r\nb: c"}) is None
+        assert await server.direct(key="a\nb").get("/assets/1", {}) is None
+    assert server.asked == []
+
+
+async def test_a_connection_that_was_closed_while_nobody_used_it_is_made_anew():
+    async with serving(saying(whole(), hangs_up=True)) as server:
+        direct = server.direct()
+        for _ in range(3):
+            assert await body_of(await asked(direct)) == BODY
+        direct.close()
+    assert server.connections == 3
+
+
+async def test_a_connection_that_ends_under_a_question_is_made_anew_once():
+    async def hanging_up(_asked: bytes, writer: Writer) -> None:
+        writer.close()
+
+    async with serving(hanging_up) as server:
+        with pytest.raises(ConnectionError):
+            await server.direct().get("/assets/1/original", {})
+    assert server.connections == 2
+
+
+async def test_what_was_idle_for_too_long_is_not_used():
+    async with serving(saying(whole())) as server:
+        direct = server.direct(idle_s=0)
+        assert await body_of(await asked(direct)) == BODY
+        assert await body_of(await asked(direct)) == BODY
+        direct.close()
+    assert server.connections == 2
+
+
+async def test_a_server_that_says_it_will_close_is_not_asked_on_that_connection_again():
+    text = whole().replace(b"Server: some", b"Connection: Close")
+    async with serving(saying(text)) as server:
+        direct = server.direct()
+        assert await body_of(await asked(direct)) == BODY
+        assert await body_of(await asked(direct)) == BODY
+    assert server.connections == 2
+
+
+async def test_a_body_that_is_cut_gives_what_came_and_then_the_error():
+    async with serving(saying(whole()[:-100], hangs_up=True)) as server:
+        answer, came = await asked(server.direct()), bytearray()
+        while len(came) < len(BODY) - 100:
+            came += await answer.readany()
+        with pytest.raises(ConnectionError):
+            await answer.readany()
+        assert came == BODY[:-100]
+        answer.close()
+
+
+@pytest.mark.parametrize("part", [b"", whole()[:20], whole()[:-100]])
+async def test_who_is_silent_is_given_up(part: bytes):
+    async def falling_silent(_asked: bytes, writer: Writer) -> None:
+        writer.write(part)
+        await server.left.wait()
+
+    async with serving(falling_silent) as server:
+        with pytest.raises(TimeoutError):
+            await (await asked(server.direct(read_s=0.2))).read()
+
+
+async def test_who_is_slow_but_not_silent_is_waited_for():
+    text = whole(b"x" * 12)
+    parts = [text[:-12], *[b"x"] * 12]
+    async with serving(saying(*parts, pause_s=0.15)) as server:
+        direct = server.direct(read_s=1.5)
+        assert await body_of(await asked(direct)) == b"x" * 12
+        direct.close()
+
+
+async def test_who_stops_reading_lets_go_of_the_connection_at_once():
+    async with serving(saying(whole(bytes(64 << 20)))) as server:
+        answer = await asked(server.direct())
+        await answer.readany()
+        answer.close()
+        await asyncio.wait_for(server.left.wait(), 10)
+
+
+async def test_a_cancelled_question_lets_go_of_the_connection():
+    async def silent(_asked: bytes, _writer: Writer) -> None:
+        begun.set()
+
+    begun = asyncio.Event()
+    async with serving(silent) as server:
+        asking = asyncio.create_task(server.direct().get("/assets/1/original", {}))
+        await begun.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+        await asyncio.wait_for(server.left.wait(), 10)
+
+
+async def test_what_nobody_takes_is_not_piled_up():
+    sent_bytes = 0
+
+    async def pouring(_asked: bytes, writer: Writer) -> None:
+        nonlocal sent_bytes
+        writer.write(HEAD % (1 << 30))
+        for _ in range(1 << 10):
+            writer.write(bytes(1 << 20))
+            await writer.drain()
+            sent_bytes += 1 << 20
+
+    async with serving(pouring) as server:
+        answer = await asked(server.direct())
+        before = -1
+        while before != sent_bytes:
+            before = sent_bytes
+            await asyncio.sleep(0.2)
+        assert sent_bytes < 64 << 20  # what the kernel's buffers hold, and a little
+        answer.close()
+
+
+async def test_where_no_connection_is_to_be_had_the_other_way_finds_out_why():
+    async with serving(saying(whole())) as server:
+        direct = server.direct()
+    assert await direct.get("/assets/1/original", {}) is None
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's, which is trusted when `SSL_CERT_FILE` says so."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    written = ["-keyout", str(key), "-out", str(certificate)]
+    try:
+        subprocess.run([*command, *named, *written], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs openssl (Debian: openssl)")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    return context
+
+
+@pytest.mark.parametrize("size_bytes", [10_240, (3 << 20) + 5])
+async def test_tls_is_spoken_with_whom_the_system_trusts(
+    certificate: ssl.SSLContext, size_bytes: int
+):
+    body = (BODY * (size_bytes // len(BODY) + 1))[:size_bytes]
+    async with serving(saying(whole(body)), certificate) as server:
+        direct = server.direct()
+        assert await body_of(await asked(direct)) == body
+        assert await body_of(await asked(direct)) == body
+        direct.close()
+    assert server.connections == 1
+
+
+async def test_a_server_that_nobody_vouches_for_gets_no_key(
+    certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("SSL_CERT_FILE")
+    async with serving(saying(whole()), certificate) as server:
+        assert await server.direct().get("/assets/1/original", {}) is None
+    assert server.asked == []
+
+
+async def test_another_servers_certificate_gets_no_key(certificate: ssl.SSLContext):
+    async with serving(saying(whole()), certificate) as server:
+        server.url = server.url.with_host("127.0.0.1")
+        assert await server.direct().get("/assets/1/original", {}) is None
+    assert server.asked == []
