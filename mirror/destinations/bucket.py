@@ -42,7 +42,7 @@ from mirror.destinations.remembered import Known, Remembered
 from mirror.destinations.remote import IndexCopy, Remote, checked, folders_above
 from mirror.destinations.store import Store, Told, part_bytes
 from mirror.destinations.sums import SummedPartial, Sums
-from mirror.errors import NotOursError
+from mirror.errors import NotOursError, UnwritableError
 from mirror.stopping import check_stopping
 
 _LARGE_AT_ONCE: Final = 2  # of those on their way that come in parts, several held in memory
@@ -107,9 +107,11 @@ class Bucket(Remote):
             raise unwritable(self.name, error) from error
 
     def _listed(self) -> list[tuple[bytes, Told]]:
-        found = []
+        found, own_marker = [], f"{STATE}/{MARKER}"
+        lacks_marker = self._lies(own_marker)
         for told in self._store.listed():
             if told.path.startswith(f"{STATE}/"):
+                lacks_marker = lacks_marker and told.path != own_marker
                 continue
             if told.path.endswith(f"/{STATE}/{MARKER}"):
                 raise NotOursError(
@@ -119,6 +121,12 @@ class Bucket(Remote):
                 )
             if self._may_hold(path := told.path.encode()):
                 found.append((path, told))
+        if lacks_marker:
+            raise UnwritableError(
+                f"{self.name}: its listing is not all of it",
+                why=f"{own_marker} is there, and is not listed",
+                hint="check what answers at its endpoint, and run again",
+            )
         # An empty object called like a folder is what a store's own console makes one of.
         folders = {path[:at] for path, _ in found for at, byte in enumerate(path) if byte == _SLASH}
         files = [(path, told) for path, told in found if told.size_bytes or path not in folders]

@@ -20,7 +20,7 @@ from mirror.destinations import MARKER, PARTIAL, STATE, lock, partial
 from mirror.destinations.bucket import Bucket
 from mirror.destinations.lock import this_process
 from mirror.destinations.store import PART_BYTES, Account, Store, Told
-from mirror.errors import LockedError
+from mirror.errors import LockedError, UnwritableError
 from tests.contract.destinations.places import BucketHands
 from tests.stores import Served, served
 
@@ -57,6 +57,13 @@ class Forgetful(Store):
 
     def copy(self, source: str, path: str) -> None:
         super().put(path, b"".join(self.pieces(source)), {})
+
+
+class Silent(Store):
+    """Lists nothing: what answers a listing with a web page says as much."""
+
+    def listed(self, folder: str = "") -> Iterator[Told]:  # noqa: ARG002
+        return iter(())
 
 
 class Honest(Store):
@@ -122,6 +129,19 @@ def test_what_this_machines_disk_garbles_never_has_a_name(
         with closing(bucket.open_partial("1")) as again:
             found = b"".join(iter(again.read, b""))
         assert found != data
+
+
+def test_a_listing_without_the_marker_is_not_all_of_it(store: Served, tmp_path: Path):
+    """Else everything would be taken for lost."""
+    with made(Store, store, tmp_path) as bucket:
+        bucket.write_state(MARKER, [b"{}"])
+        bring(bucket, "a.jpg", b"a")
+        assert len(list(bucket.scan())) == 1
+    with made(Silent, store, tmp_path) as bucket:
+        with pytest.raises(UnwritableError, match="is not all of it"):
+            list(bucket.scan())
+        with pytest.raises(UnwritableError, match="is not all of it"):
+            bucket.check_alone()
 
 
 @pytest.mark.parametrize("size_bytes", [4, PART_BYTES + 1])
