@@ -8,8 +8,8 @@ takes connections and sends nothing holds up nobody else. All on one event loop.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,14 +49,22 @@ class Lane:
             self.budget.open_lanes[self.server] -= 1
             self.budget.grant()
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[None]:
+    def connection(self) -> "_Connection":
         """One download's; held for one attempt, never while waiting for the next."""
-        await self.budget.take(self)
-        try:
-            yield
-        finally:
-            self.budget.give_back(self)
+        return _Connection(self)
+
+
+@dataclass(slots=True)
+class _Connection:
+    """One, while an `async with` block runs."""
+
+    lane: Lane
+
+    async def __aenter__(self) -> None:
+        await self.lane.budget.take(self.lane)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.lane.budget.give_back(self.lane)
 
 
 @dataclass(slots=True)
@@ -68,6 +76,7 @@ class Budget:
     open_lanes: Counter[str] = field(default_factory=Counter)  # by server
     _limit: int = field(init=False)
     _held: Counter[str] = field(default_factory=Counter)  # by server
+    _total: int = 0  # of all of them
     _waiting: list[_Turn] = field(default_factory=list)
     _listing: dict[str, "_Listings"] = field(default_factory=dict)
     _finished: int = 0  # since the step began
@@ -88,6 +97,9 @@ class Budget:
 
     async def take(self, lane: Lane) -> None:
         """Wait for a connection."""
+        if not self._waiting and self._total < self._limit and self._may_have_one(lane):
+            self._give(lane)
+            return
         turn = _Turn(lane, asyncio.get_running_loop().create_future())
         self._waiting.append(turn)
         self.grant()
@@ -104,6 +116,7 @@ class Budget:
         """Somebody else may have it."""
         lane.held -= 1
         self._held[lane.server] -= 1
+        self._total -= 1
         self._listings(lane.server).grant()
         self.grant()
 
@@ -123,27 +136,34 @@ class Budget:
 
     def grant(self) -> None:
         """Give away what is free."""
-        while self._held.total() < self._limit:
-            may = filter(self._may_have_one, self._waiting)
+        while self._waiting and self._total < self._limit:
+            may = (
+                turn
+                for turn in self._waiting
+                if not turn.granted.done() and self._may_have_one(turn.lane)
+            )
             turn = min(may, key=self._rank, default=None)
             if turn is None:
                 return
             self._waiting.remove(turn)
-            if not self._held.total():
-                self._begun_s, self._finished = self.clock_s(), 0  # a pause says nothing of pace
-            turn.lane.held += 1
-            self._held[turn.lane.server] += 1
+            self._give(turn.lane)
             turn.granted.set_result(None)
 
-    def _may_have_one(self, turn: _Turn) -> bool:
-        lane, total = turn.lane, self._held.total()
-        if turn.granted.done() or lane.held >= lane.most:
+    def _give(self, lane: Lane) -> None:
+        if not self._total:
+            self._begun_s, self._finished = self.clock_s(), 0  # a pause says nothing of pace
+        lane.held += 1
+        self._held[lane.server] += 1
+        self._total += 1
+
+    def _may_have_one(self, lane: Lane) -> bool:
+        if lane.held >= lane.most:
             return False
         kept = sum(
             count > 0 and server != lane.server and not self._held[server]
             for server, count in self.open_lanes.items()
         )
-        return not self._held[lane.server] or total + 1 + kept <= self._limit
+        return not self._held[lane.server] or self._total + 1 + kept <= self._limit
 
     def _rank(self, turn: _Turn) -> tuple[int, int]:
         return self._held[turn.lane.server], turn.lane.held

@@ -50,6 +50,7 @@ SMALL_BYTES: Final = 1 << 20
 _INLINE_BYTES: Final = 1 << 17  # more is hashed and written on a second thread
 _PIECE_BYTES: Final = 1 << 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Progress(Protocol):
@@ -90,12 +91,14 @@ class Received:
 class _Partial:
     """One partial file while it grows; opened when the first byte comes."""
 
-    def __init__(self, folder: OpenDestination, name: str) -> None:
+    def __init__(self, folder: OpenDestination, name: str, mtime_ns: int) -> None:
         self._folder = folder
         self._name = name
+        self._mtime_ns = mtime_ns
         self._file: PartialFile | None = None
         self._written: Written | None = None
         self._digest = _sha1()
+        self._sha1: bytes | None = None  # of all that was hashed, once it was asked for
         self.offset = 0
         self.etag = ""
         self.size_bytes: int | None = None  # of the whole original, once the server said it
@@ -108,7 +111,9 @@ class _Partial:
 
     @property
     def sha1(self) -> bytes:
-        return self._digest.digest()
+        if self._sha1 is None:
+            self._sha1 = self._digest.digest()
+        return self._sha1
 
     @property
     def _opened(self) -> PartialFile:
@@ -119,7 +124,7 @@ class _Partial:
     def write(self, piece: bytes | memoryview) -> None:
         """Hash and keep the next bytes."""
         file = self._opened
-        self._digest.update(piece)
+        self._hash(piece)
         self.received_bytes += len(piece)
         file.write(piece)
         self.offset += len(piece)
@@ -129,8 +134,12 @@ class _Partial:
         file = self._opened
         while piece := file.read():
             check_stopping()
-            self._digest.update(piece)
+            self._hash(piece)
             self.offset += len(piece)
+
+    def _hash(self, piece: bytes | memoryview) -> None:
+        self._digest.update(piece)
+        self._sha1 = None
 
     def link(self, file: BinaryIO, path: Path, wanted: bytes) -> bool:
         """Be another name of the file at `path`, if it holds what is wanted; False: it cannot."""
@@ -146,7 +155,8 @@ class _Partial:
         self._written = self._folder.link(file, path, self._name)
         if self._written is None:
             return False
-        self._digest, self.offset = digest, self._written.size_bytes
+        self._digest, self._sha1 = digest, wanted
+        self.offset = self._written.size_bytes
         return True
 
     def copy(self, file: BinaryIO, *, by_reference: bool) -> None:
@@ -162,16 +172,16 @@ class _Partial:
 
     def restart(self) -> None:
         """From the first byte again; nothing stays that a later resume could take for its own."""
-        self._digest = _sha1()
+        self._digest, self._sha1 = _sha1(), None
         self._written = None
         self.offset = 0
         if self._file is not None:
             self._file.restart()
 
-    def finish(self, mtime_ns: int) -> Written:
+    def finish(self) -> Written:
         """Cut to what was written, and dated; nothing is written after that."""
         if self._written is None:
-            self._written = self._opened.finish(mtime_ns, self.sha1)
+            self._written = self._opened.finish(self._mtime_ns, self.sha1)
         return self._written
 
 
@@ -249,11 +259,11 @@ class Fetcher:
             NoSpaceError, UnwritableError: the destination takes no more.
         """
         name = partial_name(asset)
-        part = _Partial(self._folder, name)
+        part = _Partial(self._folder, name, mtime_ns(asset))
         begun_s = time.monotonic()
         try:
             await self._fetch(asset, Offer(self._here, name, path), part)
-            written = part.finish(mtime_ns(asset))
+            written = part.finish()
         except OSError as error:
             raise unwritable(self._folder.where(partial(name)), error) from error
         finally:
@@ -280,7 +290,7 @@ class Fetcher:
             await in_thread(part.read_back)
             part.etag = self._index.partial_etag(offer.name)
             if part.sha1 == wanted:
-                self._offer(wanted, offer, asset, part)
+                self._offer(wanted, offer, part)
                 return
             await self._check_leftover(asset, part)
         if await self._is_copied(self._beside.get(wanted or b"", ()), asset, part):
@@ -300,8 +310,8 @@ class Fetcher:
         wanted = [sha1 for asset in assets if (sha1 := checksum.content_sha1(asset)) is not None]
         self._beside = await in_thread(self._here.beside, wanted)
 
-    def _offer(self, wanted: bytes, offer: Offer, asset: Asset, part: _Partial) -> None:
-        part.finish(mtime_ns(asset))  # before anybody looks at it
+    def _offer(self, wanted: bytes, offer: Offer, part: _Partial) -> None:
+        part.finish()  # before anybody looks at it
         self._nearby.offer(wanted, offer)
 
     def _is_about(self, wanted: bytes | None) -> bool:
@@ -372,7 +382,7 @@ class Fetcher:
                     broken = await self._attempt(asset, part, flight)
                     if broken is None:
                         if wanted is not None and part.sha1 == wanted:
-                            self._offer(wanted, offer, asset, part)
+                            self._offer(wanted, offer, part)
                         return
             wait_s = tries.wait_s(broken.error, part.offset)
             if wait_s is None:
@@ -491,7 +501,7 @@ def partial_name(asset: Asset) -> str:
 def mtime_ns(asset: Asset) -> int:
     """The instant a photo was taken, as a file's time."""
     taken_at = asset.taken_at or asset.uploaded_at
-    return (taken_at - _EPOCH) // timedelta(microseconds=1) * 1000
+    return (taken_at - _EPOCH) // _MICROSECOND * 1000
 
 
 def _readable(file: BinaryIO) -> Iterator[bytes]:

@@ -280,12 +280,14 @@ class Folder:
         if self._partials is None:
             raise ValueError("prepare() first")
         descriptor = os.open(name, flags, 0o666, dir_fd=self._partials)
-        if os.fstat(descriptor).st_nlink > 1:
+        found = os.fstat(descriptor)
+        if found.st_nlink > 1:
             # A kill between link and unlink: it has its final name too, and may be edited there.
             os.close(descriptor)
             os.unlink(name, dir_fd=self._partials)
             descriptor = os.open(name, flags | os.O_EXCL, 0o666, dir_fd=self._partials)
-        return FolderPartial(descriptor)
+            return FolderPartial(descriptor, is_empty=True)
+        return FolderPartial(descriptor, is_empty=found.st_size == 0)
 
     def link(self, file: BinaryIO, path: Path, name: str) -> Written | None:
         """A partial file that is another name of the open file at `path`; None: that cannot be."""
@@ -527,10 +529,11 @@ class Folder:
 class FolderPartial:
     """A partial file of a folder."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, is_empty: bool) -> None:
         """Take over a descriptor that may be read and written."""
         self._fd = descriptor
         self._at = 0
+        self._ends_here = is_empty  # nothing lies behind the place
 
     def read(self) -> bytes:
         """The next piece that an earlier run left here; empty at the end of it."""
@@ -552,7 +555,7 @@ class FolderPartial:
             _reflink(file.fileno(), self._fd)
         except OSError:
             return False
-        self._at = 0
+        self._at, self._ends_here = 0, False
         return True
 
     def seek_end(self) -> None:
@@ -563,10 +566,12 @@ class FolderPartial:
         """Nothing is in it any more."""
         self._at = 0
         os.ftruncate(self._fd, 0)
+        self._ends_here = True
 
     def finish(self, mtime_ns: int, sha1: bytes | None = None) -> Written:  # noqa: ARG002
         """Cut to the place, and dated as far as the file system can hold the date."""
-        os.ftruncate(self._fd, self._at)
+        if not self._ends_here:
+            os.ftruncate(self._fd, self._at)
         with suppress(OSError, OverflowError):
             os.utime(self._fd, ns=(mtime_ns, mtime_ns))
         found = os.fstat(self._fd)

@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -113,6 +113,10 @@ class Original:
             return await self._response.read()
         except refusal.BROKEN as error:
             raise refusal.of_connection(error, self._response.url) from error
+
+    def close(self) -> None:
+        """Let go of it; what was not read to its end costs the connection."""
+        self._response.close()
 
     async def chunks(self, size_bytes: int) -> AsyncIterator[bytes]:
         """The body in pieces of `size_bytes` or a little more, the last one shorter.
@@ -287,10 +291,9 @@ class Client:
 
         return await self._retried("POST", path, once)
 
-    @asynccontextmanager
-    async def original(
+    def original(
         self, asset_id: str, *, offset: int = 0, etag: str = ""
-    ) -> AsyncIterator[Original]:
+    ) -> AbstractAsyncContextManager[Original]:
         """Open an original: one attempt, from `offset` if the server grants it.
 
         `etag` must be what an earlier answer gave, `W/` included: the rest is only sent while it
@@ -303,18 +306,7 @@ class Client:
             UnavailableError: this asset's original is not to be had.
             AccountError: the key, a permission, or maintenance: no asset will come.
         """
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-            if etag:
-                headers["If-Range"] = etag
-        response = await self._open(f"/assets/{asset_id}/original", headers)
-        try:
-            await self._check_original(response)
-            yield Original(response, asked_offset=offset, pace=self._pace)
-        finally:
-            # A body not read to its end cannot be reused; one that was is released already.
-            response.close()
+        return _Opening(self._opened(asset_id, offset, etag))
 
     async def original_head(self, asset_id: str) -> Head:
         """Size and ETag of an original without its bytes; tried again while that may help.
@@ -337,7 +329,21 @@ class Client:
     def _headers(self) -> dict[str, str]:
         return {"x-api-key": self._api_key, "User-Agent": f"immich-mirror/{__version__}"}
 
-    async def _open(self, path: str, headers: Mapping[str, str]) -> _Response:
+    async def _opened(self, asset_id: str, offset: int, etag: str) -> Original:
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if etag:
+                headers["If-Range"] = etag
+        response = await self._answered(f"/assets/{asset_id}/original", headers)
+        try:
+            await self._check_original(response)
+            return Original(response, asked_offset=offset, pace=self._pace)
+        except BaseException:
+            response.close()
+            raise
+
+    async def _answered(self, path: str, headers: Mapping[str, str]) -> _Response:
         """The cheap way, and aiohttp's where that leads nowhere."""
         if self._direct is None:
             self._direct = Direct(
@@ -467,6 +473,22 @@ class Client:
                 raise refusal.of_json(response.status, response.headers, text, f"GET {url.path}")
             answer = _decoded(response, text)
         return isinstance(answer, Mapping) and answer.get("maintenanceMode") is True
+
+
+class _Opening:
+    """An original that is open while a block runs; a generator would cost more than the headers."""
+
+    __slots__ = ("_opened", "_opening")
+
+    def __init__(self, opening: Awaitable[Original]) -> None:
+        self._opening = opening
+
+    async def __aenter__(self) -> Original:
+        self._opened = await self._opening
+        return self._opened
+
+    async def __aexit__(self, *_: object) -> None:
+        self._opened.close()
 
 
 def _server_url(server: str) -> URL:
