@@ -8,11 +8,11 @@ in no log line, and neither is what an error of the connection says of it.
 import asyncio
 from typing import Final
 
-import aiohttp
 from yarl import URL
 
 from mirror import __version__
 from mirror.errors import ExitCode, MirrorError
+from mirror.web import aiohttp, trusted
 
 TRIES: Final = 3
 MOST_BODY_BYTES: Final = 10_000  # healthchecks.io keeps 100 kB, others less
@@ -89,7 +89,12 @@ async def _attempt(target: URL, body: bytes | None) -> tuple[str | None, bool]:
     headers = {"User-Agent": f"immich-mirror/{__version__}"}
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=True) as session,
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=trusted()),
+                timeout=timeout,
+                headers=headers,
+                trust_env=True,
+            ) as session,
             session.request(
                 "GET" if body is None else "POST", target, data=body, allow_redirects=False
             ) as response,

@@ -16,7 +16,6 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
 
-import aiohttp
 from yarl import URL
 
 from mirror import __version__
@@ -34,6 +33,7 @@ from mirror.immich import refusal
 from mirror.immich.direct import Answer as DirectAnswer
 from mirror.immich.direct import Direct
 from mirror.immich.retry import RetryPolicy
+from mirror.web import aiohttp, trusted
 
 _T = TypeVar("_T")
 
@@ -190,7 +190,9 @@ class Client:
     async def __aenter__(self) -> Self:
         self._open_session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._connections + _SPARE_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S
+                limit=self._connections + _SPARE_CONNECTIONS,
+                keepalive_timeout=_KEEPALIVE_S,
+                ssl=trusted() if self._server.scheme == "https" else True,
             ),
             # A stray cookie would win over the key.
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -8,13 +8,14 @@ an answer means is the client's to say, as with those of aiohttp.
 import asyncio
 import math
 import re
-import ssl
 from asyncio import BufferedProtocol, Future, TimerHandle, get_running_loop
 from collections.abc import Mapping
 from typing import Final, Self, cast
 
 from multidict import CIMultiDict
 from yarl import URL
+
+from mirror.web import trusted
 
 _HEAD_BYTES: Final = 1 << 18  # what follows a head comes with it
 _PIECE_BYTES: Final = 1 << 20
@@ -47,7 +48,7 @@ class Direct:
         self._connect_s = connect_s
         self._read_s = read_s
         self._idle_s = idle_s
-        self._tls = _tls() if base.scheme == "https" else None
+        self._tls = trusted() if base.scheme == "https" else None
         self._idle: list[_Connection] = []
         told = {"Host": base.host_port_subcomponent or "", "Accept": "*/*", **headers}
         self._headers = _lines(told)
@@ -405,10 +406,3 @@ def _lines(headers: Mapping[str, str]) -> str | None:
     if not all(value.isascii() and value.isprintable() for value in values):
         return None
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-
-
-def _tls() -> ssl.SSLContext:
-    """The certificates that the system trusts, as with aiohttp."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -3,15 +3,21 @@
 import asyncio
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 from yarl import URL
 
+from mirror.errors import ExitCode, ServerUnreachableError
+from mirror.immich.client import Client
 from mirror.immich.direct import Answer, Direct
+from mirror.pings import PingError, ping_end
+from mirror.web import trusted
 
 BODY = bytes(range(256)) * 40
 HEAD = (
@@ -305,8 +311,9 @@ async def test_where_no_connection_is_to_be_had_the_other_way_finds_out_why():
 
 
 @pytest.fixture
-def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
     """A server's, which is trusted when `SSL_CERT_FILE` says so."""
+    trusted.cache_clear()
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
     named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
@@ -318,7 +325,8 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLConte
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    return context
+    yield context
+    trusted.cache_clear()
 
 
 @pytest.mark.parametrize("size_bytes", [10_240, (3 << 20) + 5])
@@ -348,3 +356,47 @@ async def test_another_servers_certificate_gets_no_key(certificate: ssl.SSLConte
         server.url = server.url.with_host("127.0.0.1")
         assert await server.direct().get("/assets/1/original", {}) is None
     assert server.asked == []
+
+
+async def a_server(request: web.BaseRequest) -> web.StreamResponse:
+    answers = {
+        "/api/server/version": web.json_response({"major": 3, "minor": 1, "patch": 0}),
+        "/api/server/config": web.json_response({"maintenanceMode": False}),
+        "/api/assets/1/original": web.Response(body=BODY, content_type="image/jpeg"),
+        "/ping": web.Response(),
+    }
+    return answers[request.path]
+
+
+async def test_one_trust_holds_for_listings_originals_and_pings(certificate: ssl.SSLContext):
+    server = RawTestServer(a_server, scheme="https", host="localhost")
+    await server.start_server(ssl=certificate)
+    url = f"https://localhost:{server.port}"
+    async with Client(url, "key") as client:
+        await client.connect()
+        async with client.original("1") as original:
+            assert await original.read() == BODY
+    await ping_end(f"{url}/ping", ExitCode.OK, "", tries=1)
+    await server.close()
+
+
+async def test_without_it_nobody_is_told_anything(
+    certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("SSL_CERT_FILE")
+    asked = []
+
+    async def noting(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.path)
+        return await a_server(request)
+
+    server = RawTestServer(noting, scheme="https", host="localhost")
+    await server.start_server(ssl=certificate)
+    url = f"https://localhost:{server.port}"
+    async with Client(url, "key") as client:
+        with pytest.raises(ServerUnreachableError, match="certificate"):
+            await client.connect()
+    with pytest.raises(PingError):
+        await ping_end(f"{url}/ping", ExitCode.OK, "", tries=1)
+    await server.close()
+    assert asked == []
