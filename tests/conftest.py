@@ -15,6 +15,7 @@ from mirror import logs
 from mirror.events import SCHEMA_VERSION
 from mirror.sandbox import Sandbox
 from tests.ceph import Ceph, packages
+from tests.integration.starts import ending
 from tests.planted import PLANTED, assert_unsaid, assert_unwritten
 from tests.published import assert_published
 from tests.stores import Served
@@ -36,6 +37,13 @@ def _planted() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sandbox, "__aenter__", registered)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _started() -> Iterator[None]:
+    """No process outlives the tests that only was there to be forked."""
+    with ending():
         yield
 
 

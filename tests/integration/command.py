@@ -1,18 +1,13 @@
 """The command as people run it: its own process, no terminal."""
 
-import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.integration.starts import environment, started
 from tests.planted import assert_unsaid
 from tests.published import assert_published
-
-_PROJECT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -43,12 +38,8 @@ class Ended:
 
 async def mirror(home: Path, *args: str | Path, **environ: str) -> Ended:
     """Run `mirror` with nothing of our own environment but PATH."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mirror", *map(str, args),
-        stdout=PIPE, stderr=PIPE, stdin=DEVNULL,
-        cwd=home,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(_PROJECT), **environ},
-    )  # fmt: skip
+    environ = environment(home) | environ
+    process = await started("-m", "mirror", *map(str, args), folder=home, environ=environ)
     out, err = await process.communicate()
     return ended_with(process.returncode, out, err)
 

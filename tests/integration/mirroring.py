@@ -29,10 +29,10 @@ from mirror.sandbox import Library, Sandbox, sample_library
 from mirror.sandbox.records import MINIMUM, Key, StoredAsset, User
 from mirror.verify import Asked, VerifyRun
 from tests.integration.command import ended_with
+from tests.integration.starts import PROJECT, environment, started
 
 LABEL = "family/me"
 NOON = datetime(2020, 6, 15, 12, tzinfo=UTC)
-_PROJECT = Path(__file__).parents[2]
 
 
 async def no_wait(_wait_s: float) -> None:
@@ -128,14 +128,26 @@ class Mirrored:
 
     async def child(self, **told: Any) -> "Ended":
         """A run in a process of its own; see `child.py`."""
-        command = [sys.executable, "-m", "tests.integration.child", json.dumps(self._told(**told))]
-        return await _ended(command)
+        folder = self.root.parent
+        words = ("-m", "tests.integration.child", json.dumps(self._told(**told)))
+        child = await started(*words, folder=folder, environ=environment(folder))
+        out, err = await child.communicate()
+        return _ended(child.returncode, out, err)
 
     async def traced(self, trace: Path, **told: Any) -> "Ended":
         """The same under strace."""
         command = [sys.executable, "-m", "tests.integration.child", json.dumps(self._told(**told))]
         strace = ["strace", "-f", "-y", "-s", "4096", "-e", "trace=file,desc", "-o", str(trace)]
-        return await _ended([*strace, *command])
+        # On a thread: the loop's own pipes may outlive a loop that closes just when the child ends.
+        child = await asyncio.to_thread(
+            subprocess.run,
+            [*strace, *command],
+            cwd=PROJECT,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            check=False,
+        )
+        return _ended(child.returncode, child.stdout, child.stderr)
 
     def _told(self, **told: Any) -> dict[str, Any]:
         return {
@@ -158,17 +170,8 @@ class Ended:
     errors: str
 
 
-async def _ended(command: list[str]) -> Ended:
-    # On a thread: the loop's own pipes may outlive a loop that closes just when the child ends.
-    child = await asyncio.to_thread(
-        subprocess.run,
-        command,
-        cwd=_PROJECT,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        check=False,
-    )
-    ended = ended_with(child.returncode, child.stdout, child.stderr)
+def _ended(code: int | None, out: bytes, err: bytes) -> Ended:
+    ended = ended_with(code, out, err)
     return Ended(ended.code, json.loads(ended.out) if ended.out else None, ended.err)
 
 

@@ -5,8 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
-import sys
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from mirror.sandbox import Sandbox, sample_library
 from tests.contract.destinations.places import mounted
 from tests.integration.command import Ended, mirror
 from tests.integration.mirroring import photos
+from tests.integration.starts import Started, environment, started
 from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, Served, again, served
 
 URL = f"s3://{BUCKET}/photos"
@@ -96,21 +96,13 @@ class Family:
             await asyncio.sleep(0.001)
         assert await process.wait() == -SIGKILL
 
-    async def started(self, *options: str) -> Process:
+    async def started(self, *options: str) -> Started:
         """A run under way."""
-        keys = {"PLANTED_ACCESS_KEY": ACCESS_KEY, "PLANTED_SECRET_KEY": SECRET_KEY}
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mirror", "sync", "family", *options),
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            cwd=self.home,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.home),
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-                **keys,
-            },
+        environ = environment(
+            self.home, PLANTED_ACCESS_KEY=ACCESS_KEY, PLANTED_SECRET_KEY=SECRET_KEY
         )
+        words = ("-m", "mirror", "sync", "family", *options)
+        return await started(*words, folder=self.home, environ=environ, out=DEVNULL)
 
     def originals(self) -> int:
         return sum(request.original_of is not None for request in self.sandbox.requests)

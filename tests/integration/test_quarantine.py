@@ -1,11 +1,9 @@
 """`mirror quarantine`: what was set aside is shown, comes back, or goes; all else stays."""
 
-import asyncio
 import fcntl
 import json
 import os
 import signal
-import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -34,6 +32,7 @@ from tests.integration.mirroring import (
     photos,
     whole,
 )
+from tests.integration.starts import environment, started
 
 PROJECT = Path(__file__).parents[2]
 DAY = "2020/06/15"
@@ -155,11 +154,8 @@ sys.exit(main(["quarantine", *sys.argv[3:]]))
 
 
 async def killed(home: Path, kind: str, number: int, *args: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CHILD, kind, str(number), *args,
-        cwd=PROJECT, stdout=DEVNULL, stderr=DEVNULL,
-        env={"PATH": os.environ["PATH"], "HOME": str(home)},
-    )  # fmt: skip
+    words = ("-c", CHILD, kind, str(number), *args)
+    process = await started(*words, folder=home, environ=environment(home), out=DEVNULL)
     assert await process.wait() == -signal.SIGKILL
 
 

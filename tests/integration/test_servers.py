@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sqlite3
-import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -20,6 +19,7 @@ from mirror.destinations.sftp_site import SftpSite
 from mirror.sandbox import Sandbox, sample_library
 from tests.integration.command import Ended, mirror
 from tests.integration.mirroring import of_profile, photos
+from tests.integration.starts import environment, started
 from tests.integration.test_buckets import tree
 from tests.servers import PASSWORD, Server, served
 
@@ -92,18 +92,9 @@ class Family:
 
     async def killed_after(self, count: int, pattern: str = "*.jpg") -> None:
         """A run that dies when so many photos, called like this, lie on the server."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mirror", "sync", "family"),
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            cwd=self.home,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.home),
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-                "PLANTED_PASSWORD": PASSWORD,
-            },
-        )
+        environ = environment(self.home, PLANTED_PASSWORD=PASSWORD)
+        words = ("-m", "mirror", "sync", "family")
+        process = await started(*words, folder=self.home, environ=environ, out=DEVNULL)
         while process.returncode is None:
             if len(list(self.photos.rglob(pattern))) >= count:
                 process.kill()

@@ -4,8 +4,6 @@ import asyncio
 import hashlib
 import os
 import re
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,8 +20,9 @@ from mirror.destinations.store import Store
 from mirror.sandbox import Sandbox, sample_library
 from mirror.sandbox.faults import Stalled
 from tests import servers
-from tests.integration import test_servers
+from tests.integration import starts, test_servers
 from tests.integration.command import Ended, ended_with
+from tests.integration.starts import Started, environment
 from tests.integration.test_buckets import Family, made, tree
 from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, Served, served
 
@@ -49,32 +48,21 @@ async def family(store: Served, tmp_path: Path) -> AsyncIterator[Family]:
         yield family
 
 
-async def started(family: Family, shard: str, *options: str, home: Path | None = None) -> Process:
+async def started(family: Family, shard: str, *options: str, home: Path | None = None) -> Started:
     """A shard as a process of its own, on a machine of its own."""
     machine = home or family.home / "machines" / shard.replace("/", "-of-")
     return await begun(family.file, machine, shard, *options)
 
 
-async def begun(profile: Path, machine: Path, shard: str, *options: str) -> Process:
+async def begun(profile: Path, machine: Path, shard: str, *options: str) -> Started:
     """The same of any profile."""
     os.makedirs(machine, exist_ok=True)  # noqa: PTH103 (nothing to wait for)
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "mirror", "sync", str(profile), "--shard", shard, *options),
-        stdout=PIPE,
-        stderr=PIPE,
-        stdin=DEVNULL,
-        cwd=machine,
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(machine),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            **KEYS,
-            "PLANTED_PASSWORD": servers.PASSWORD,
-        },
-    )
+    words = ("-m", "mirror", "sync", str(profile), "--shard", shard, *options)
+    environ = environment(machine, **KEYS, PLANTED_PASSWORD=servers.PASSWORD)
+    return await starts.started(*words, folder=machine, environ=environ)
 
 
-async def ended(process: Process) -> Ended:
+async def ended(process: Started) -> Ended:
     out, err = await process.communicate()
     return ended_with(process.returncode, out, err)
 

@@ -1,6 +1,5 @@
 """`mirror verify` reads the files again: finds what rotted, makes it good, loses nothing."""
 
-import asyncio
 import errno
 import fcntl
 import itertools
@@ -8,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -40,6 +38,7 @@ from tests.integration.mirroring import (
     verified,
     whole,
 )
+from tests.integration.starts import environment, started
 
 PROJECT = Path(__file__).parents[2]
 DAY = "2020/06/15"
@@ -156,11 +155,8 @@ sys.exit(main(["verify", "family", *sys.argv[2:]]))
 
 
 async def child(home: Path, kill: dict[str, object], *args: str) -> int:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CHILD, repr(kill), *args,
-        cwd=PROJECT, stdout=DEVNULL, stderr=DEVNULL,
-        env={"PATH": os.environ["PATH"], "HOME": str(home)},
-    )  # fmt: skip
+    words = ("-c", CHILD, repr(kill), *args)
+    process = await started(*words, folder=home, environ=environment(home), out=DEVNULL)
     return await process.wait()
 
 
