@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.integration.starts import environment, started
+from tests.integration.starts import Started, anew, environment, started
 from tests.planted import assert_unsaid
 from tests.published import assert_published
 
@@ -38,8 +38,17 @@ class Ended:
 
 async def mirror(home: Path, *args: str | Path, **environ: str) -> Ended:
     """Run `mirror` with nothing of our own environment but PATH."""
-    environ = environment(home) | environ
-    process = await started("-m", "mirror", *map(str, args), folder=home, environ=environ)
+    words = ("-m", "mirror", *map(str, args))
+    return await _ended(await started(*words, folder=home, environ=environment(home) | environ))
+
+
+async def mirror_anew(home: Path, *args: str | Path, **environ: str) -> Ended:
+    """The same where the start or the end of the interpreter matters."""
+    words = ("-m", "mirror", *map(str, args))
+    return await _ended(await anew(*words, folder=home, environ=environment(home) | environ))
+
+
+async def _ended(process: Started) -> Ended:
     out, err = await process.communicate()
     return ended_with(process.returncode, out, err)
 

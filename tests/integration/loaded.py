@@ -144,6 +144,9 @@ if __name__ == "__main__":
     # What Python added when it started (LC_CTYPE), it would add in each child, too.
     _OF_THE_INTERPRETER = set(os.environ) - set(sys.argv[2:])
     _load()
-    if (job := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
+    job = None
+    with suppress(KeyboardInterrupt):  # who interrupts the tests wants to hear of them only
+        job = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if job is not None:
         job.dress()
         job.run()
