@@ -8,7 +8,7 @@ means is decided here for both.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -118,7 +118,7 @@ class Original:
         """Let go of it; what was not read to its end costs the connection."""
         self._response.close()
 
-    async def chunks(self, size_bytes: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size_bytes: int) -> AsyncIterator[bytes | memoryview]:
         """The body in pieces of `size_bytes` or a little more, the last one shorter.
 
         When the connection breaks, what had come is yielded before the error, so that a resume
@@ -131,7 +131,7 @@ class Original:
         broken: BaseException | None = None
         while broken is None:
             try:
-                part = await self._response.content.readany()
+                part = await self._part()
             except refusal.BROKEN as error:
                 broken = error
                 break
@@ -144,12 +144,22 @@ class Original:
             if self._pace is not None:
                 await self._pace(len(part))
             if held_bytes >= size_bytes:
-                yield b"".join(parts)
+                yield _joined(parts)
                 parts, held_bytes = [], 0
         if parts:
-            yield b"".join(parts)
+            yield _joined(parts)
         if broken is not None:
             raise refusal.of_connection(broken, self._response.url) from broken
+
+    async def _part(self) -> bytes | memoryview:
+        # Who is to be slowed down is asked for little at a time.
+        if isinstance(self._response, DirectAnswer) and self._pace is None:
+            return await self._response.piece(self.on_bytes)
+        return await self._response.content.readany()
+
+
+def _joined(parts: Sequence[bytes | memoryview]) -> bytes | memoryview:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Client:

@@ -9,7 +9,7 @@ import asyncio
 import math
 import re
 from asyncio import BufferedProtocol, Future, TimerHandle, get_running_loop
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Self, cast
 
 from multidict import CIMultiDict
@@ -178,8 +178,20 @@ class Answer:
         """
         return await self._connection.take(1)
 
+    async def piece(self, on_bytes: Callable[[], None] | None) -> memoryview:
+        """The next large piece, the last one smaller; none at its end. What came before an error.
+
+        `on_bytes` is called whenever some came.
+
+        Raises:
+            OSError: as `readany`.
+        """
+        self._connection.on_bytes = on_bytes
+        return await self._connection.take(_PIECE_BYTES)
+
     def close(self) -> None:
         """Let go of the connection, which is of use again when all came."""
+        self._connection.on_bytes = None
         if self._connection.is_done and "close" not in self.headers.get("Connection", "").lower():
             self._idle.append(self._connection)
         else:
@@ -218,6 +230,7 @@ class _Connection(BufferedProtocol):
     """One connection: a question, its answer, and then the next."""
 
     def __init__(self, read_s: float) -> None:
+        self.on_bytes: Callable[[], None] | None = None
         self._read_s = read_s
         self._loop = get_running_loop()
         self._transport = cast("asyncio.Transport", None)  # until it is connected
@@ -321,8 +334,10 @@ class _Connection(BufferedProtocol):
         self._moved_s = self._loop.time()
         if self.is_done:
             self._read_head(size_bytes)
-        else:
-            self._fill(size_bytes)
+            return
+        if self.on_bytes is not None:
+            self.on_bytes()
+        self._fill(size_bytes)
 
     def _read_head(self, size_bytes: int) -> None:
         self._came_bytes += size_bytes

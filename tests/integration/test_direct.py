@@ -141,6 +141,41 @@ async def test_bodies_of_any_size_come_whole_one_after_the_other(size_bytes: int
     assert server.connections == 1
 
 
+async def test_a_large_body_comes_in_large_pieces_and_each_arrival_is_told():
+    body = BODY * 300  # three times a piece, nearly
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        told += 1
+
+    half = len(whole(body)) // 2
+    async with serving(saying(whole(body)[:half], whole(body)[half:])) as server:
+        direct, pieces = server.direct(), list[bytes]()
+        answer = await asked(direct)
+        while piece := await answer.piece(tell):
+            pieces.append(bytes(piece))
+        answer.close()
+        assert b"".join(pieces) == body
+        assert [len(piece) for piece in pieces[:-1]] == [1 << 20] * (len(pieces) - 1)
+        assert told > len(pieces)
+        heard = told
+        assert await body_of(await asked(direct)) == body
+        assert told == heard
+        direct.close()
+
+
+async def test_of_a_large_piece_that_is_cut_what_came_is_given_first():
+    body = bytes(3 << 20)
+    async with serving(saying(whole(body)[: -(1 << 19)], hangs_up=True)) as server:
+        answer = await asked(server.direct())
+        sizes = [len(await answer.piece(None)) for _ in range(3)]
+        assert sizes == [1 << 20, 1 << 20, 1 << 19]
+        with pytest.raises(ConnectionError):
+            await answer.piece(None)
+        answer.close()
+
+
 async def test_an_answer_may_come_byte_by_byte():
     text = whole(b"photo")
     parts = [text[at : at + 1] for at in range(len(text))]
