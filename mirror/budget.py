@@ -137,17 +137,16 @@ class Budget:
     def grant(self) -> None:
         """Give away what is free."""
         while self._waiting and self._total < self._limit:
-            may = (
-                turn
-                for turn in self._waiting
-                if not turn.granted.done() and self._may_have_one(turn.lane)
-            )
-            turn = min(may, key=self._rank, default=None)
-            if turn is None:
+            first: dict[Lane, _Turn] = {}  # of each lane, whoever has waited longest
+            for turn in self._waiting:
+                if turn.lane not in first and not turn.granted.done():
+                    first[turn.lane] = turn
+            lane = min(filter(self._may_have_one, first), key=self._rank, default=None)
+            if lane is None:
                 return
-            self._waiting.remove(turn)
-            self._give(turn.lane)
-            turn.granted.set_result(None)
+            self._waiting.remove(first[lane])
+            self._give(lane)
+            first[lane].granted.set_result(None)
 
     def _give(self, lane: Lane) -> None:
         if not self._total:
@@ -165,8 +164,8 @@ class Budget:
         )
         return not self._held[lane.server] or self._total + 1 + kept <= self._limit
 
-    def _rank(self, turn: _Turn) -> tuple[int, int]:
-        return self._held[turn.lane.server], turn.lane.held
+    def _rank(self, lane: Lane) -> tuple[int, int]:
+        return self._held[lane.server], lane.held
 
     # -- listing -----------------------------------------------------------------------------------
 

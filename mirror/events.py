@@ -159,7 +159,8 @@ def emit(level: str, event: Event, /, **fields: Any) -> None:  # noqa: ANN401 (J
     undeclared = renamed.keys() - FIELDS[event] - _CONTEXT
     if undeclared:
         raise ValueError(f"{event.value} does not declare {sorted(undeclared)}")
-    getattr(logs.logger(), level)(event.value, v=SCHEMA_VERSION, **renamed)
+    if logs.tells(level):
+        getattr(logs.logger(), level)(event.value, v=SCHEMA_VERSION, **renamed)
 
 
 def schema() -> dict[str, Any]:

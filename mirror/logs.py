@@ -78,6 +78,16 @@ def are_json() -> bool:
     return _form.json_lines
 
 
+def tells(level: str) -> bool:
+    """Whether anybody is told lines of a level; thousands of files may be told to nobody."""
+    return _form.lines is None or _LEVELS[level] >= _lowest()
+
+
+def _lowest() -> int:
+    lowest = _LEVELS[_form.level]
+    return lowest if _form.file is None else min(lowest, _LEVELS["info"])
+
+
 class LogFile:
     """A file that log lines are appended to; opened anew when logrotate has moved it away."""
 
@@ -195,9 +205,7 @@ def redirected(lines: Lines) -> Iterator[None]:
 
 def _set_up() -> None:
     structlog = _structlog()
-    lines, lowest = _form.lines, _LEVELS[_form.level]
-    if _form.file is not None:
-        lowest = min(lowest, _LEVELS["info"])
+    lines = _form.lines
 
     def render(_: object, __: str, event: MutableMapping[str, Any]) -> str:
         line = _ENCODER.encode(event)
@@ -217,7 +225,7 @@ def _set_up() -> None:
             _in_order,
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(lowest),
+        wrapper_class=structlog.make_filtering_bound_logger(_lowest()),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )

@@ -49,6 +49,7 @@ _SPARE_CONNECTIONS: Final = 2
 _SEARCHES: Final = frozenset({"/search/metadata"})
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _PACED_BYTES: Final = 1 << 16
+_AS_IT_IS: Final = {"Accept-Encoding": "identity"}
 _NEVER_MEDIA: Final = ("application/json", "text/html")
 
 
@@ -97,9 +98,13 @@ class Original:
         self._pace = pace
         self.status = response.status
         self.etag = response.headers.get("ETag", "")
-        self.content_type = response.content_type
         # From the start of the file; 0 when the server sends all of it although a part was asked.
         self.offset, self.size_bytes = _extent(response, asked_offset)
+
+    @property
+    def content_type(self) -> str:
+        """The media type, as the server calls it."""
+        return self._response.content_type
 
     async def read(self) -> bytes | memoryview:
         """The rest of the body at once, good until this is closed; for small files.
@@ -342,7 +347,7 @@ class Client:
         return {"x-api-key": self._api_key, "User-Agent": f"immich-mirror/{__version__}"}
 
     async def _opened(self, asset_id: str, offset: int, etag: str) -> Original:
-        headers = {"Accept-Encoding": "identity"}
+        headers: dict[str, str] = {}
         if offset:
             headers["Range"] = f"bytes={offset}-"
             if etag:
@@ -355,12 +360,12 @@ class Client:
             response.close()
             raise
 
-    async def _answered(self, path: str, headers: Mapping[str, str]) -> _Response:
+    async def _answered(self, path: str, headers: dict[str, str]) -> _Response:
         """The cheap way, and aiohttp's where that leads nowhere."""
         if self._direct is None:
             self._direct = Direct(
                 self._base,
-                self._headers,
+                self._headers | _AS_IT_IS,
                 connect_s=self._timeouts.connect_s,
                 read_s=self._timeouts.read_s,
                 idle_s=_KEEPALIVE_S,
@@ -369,7 +374,7 @@ class Client:
             answer = await self._direct.get(path, headers)
         except OSError as error:
             raise refusal.of_connection(error, self._url(path)) from error
-        return answer or await self._send("GET", path, headers=headers)
+        return answer or await self._send("GET", path, headers=headers | _AS_IT_IS)
 
     async def _retried(self, method: str, path: str, once: Callable[[], Awaitable[_T]]) -> _T:
         url = str(self._url(path))
@@ -457,8 +462,7 @@ class Client:
             raise error
 
     async def _head(self, path: str) -> Head:
-        headers = {"Accept-Encoding": "identity"}
-        async with await self._send("HEAD", path, headers=headers) as response:
+        async with await self._send("HEAD", path, headers=_AS_IT_IS) as response:
             await self._check_original(response)
             return Head(response.content_length, response.headers.get("ETag", ""))
 
