@@ -19,6 +19,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from mirror.core.batches import batches
 from mirror.destinations import INDEX, STATE, Fetching, OpenDestination, partial
+from mirror.errors import InterruptedRunError, MirrorError
 from mirror.index import Index
 
 _BATCH: Final = 500
@@ -199,8 +200,10 @@ class Neighbour:
             return None
         try:
             return self._remote.fetched(str(path.relative_to(self.root)))
-        except (OSError, ValueError):
-            return None
+        except InterruptedRunError:
+            raise
+        except (OSError, ValueError, MirrorError):
+            return None  # that destination may be lost, or done; whoever asks is neither
 
     def find(self, wanted: Sequence[bytes]) -> list[tuple[bytes, Path]]:
         """What is said to hold some of these bytes. Blocks."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, SIGSTOP
 
 import pytest
 
@@ -87,6 +87,11 @@ class Server:
     def cut(self) -> None:
         """Every connection of it goes, where each is a process of its own."""
         _kill(_below(self.process.pid))
+
+    def freeze(self) -> None:
+        """Nobody answers any more, where each connection is a process of its own."""
+        for process in _below(self.process.pid):
+            os.kill(process, SIGSTOP)
 
 
 def _below(pid: int) -> list[int]:

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,12 +82,14 @@ class Session:
         self._dead: OSError | MirrorError | None = None
         self._syncs = True  # until the server says that it does not
         self.is_closed = False
+        self._closing = threading.Lock()  # other destinations may read here until the end
 
     def close(self) -> None:
         """Say goodbye."""
-        if self.is_closed:
-            return
-        self.is_closed = True
+        with self._closing:
+            if self.is_closed:
+                return
+            self.is_closed = True
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(_GOODBYE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -121,10 +123,16 @@ class Session:
         self._run(_nothing, "")
 
     def _run(self, work: "Callable[[SFTPClient], Awaitable[_T]]", path: str) -> _T:
-        return self._begun(work, path).result()
+        try:
+            return self._begun(work, path).result()
+        except CancelledError:
+            raise _closed(path) from None
 
     def _begun(self, work: "Callable[[SFTPClient], Awaitable[_T]]", path: str) -> Future[_T]:
-        return asyncio.run_coroutine_threadsafe(self._persistent(work, path), self._loop)
+        with self._closing:
+            if self.is_closed:
+                raise _closed(path)
+            return asyncio.run_coroutine_threadsafe(self._persistent(work, path), self._loop)
 
     async def _persistent(self, work: "Callable[[SFTPClient], Awaitable[_T]]", path: str) -> _T:
         async with self._slots:
@@ -390,6 +398,10 @@ class _Reading:
         """Let go of it, if the server still knows of it."""
         if self._file is not None and self._client is client:
             await _soon(self._file.close())
+
+
+def _closed(path: str) -> OSError:
+    return OSError(errno.ENOTCONN, "the connection is closed", path)
 
 
 async def _nothing(_client: "SFTPClient") -> None:

@@ -556,3 +556,39 @@ def test_a_disk_that_goes_while_it_is_looked_at_is_no_empty_folder(sshd: Server,
         (sshd.folder / STATE / MARKER).unlink()
         with pytest.raises(UnwritableError, match="is another folder than when the run began"):
             list(scan)
+
+
+def test_a_destination_that_is_done_has_nothing_for_others(server: Server, tmp_path: Path):
+    with opened(server, tmp_path) as destination:
+        bring(destination, "a.jpg", b"data")
+        with destination.fetched("a.jpg") as file:
+            assert file.read() == b"data"
+    with pytest.raises(OSError, match="connection is closed"):
+        destination.fetched("a.jpg")
+
+
+def test_whoever_reads_while_a_destination_ends_is_told(sshd: Server, tmp_path: Path):
+    with opened(sshd, tmp_path) as destination:
+        bring(destination, "film.mp4", bytes(3_000_000))
+        reading = destination.pieces("film.mp4")
+        next(reading)
+    with pytest.raises(OSError, match="connection is closed"):
+        list(reading)
+
+
+def test_what_is_under_way_when_a_session_ends_does_not_hang(sshd: Server):
+    session, told = sshd.session(""), list[str]()
+    session.connect()
+    sshd.freeze()
+
+    def look() -> None:
+        try:
+            session.look("a.jpg")
+        except OSError as error:
+            told.append(str(error.strerror))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    session.close()
+    looking.join(30)
+    assert told == ["the connection is closed"]
