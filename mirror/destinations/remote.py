@@ -39,6 +39,7 @@ from mirror.destinations import (
     unwritable,
 )
 from mirror.destinations.folder import Folder
+from mirror.destinations.index_copy import make_copy, serial_of
 from mirror.destinations.lease import Lease, Leasing, check_free, refused
 from mirror.errors import LockedError
 
@@ -275,15 +276,15 @@ class Remote(ABC):
             os.fsync(file.fileno())
         if copy.sha1 not in (None, digest.hexdigest()):
             raise OSError(errno.EIO, "it is not as it was written", self._copy_path)
-        if index.exists() and not _is_sound(new):
-            # Nothing of ours wrote that: the one that is here came with the last run.
+        if index.exists() and serial_of(new) < max(serial_of(index), 0):
+            # No index of ours, or one that somebody brought back: the one here is of the last run.
             new.unlink()
             self._lacks_copy = True
             return
         for end in ("-wal", "-shm", "-journal"):
             index.with_name(INDEX + end).unlink(missing_ok=True)
         new.replace(index)
-        _note(index, copy.id, digest.hexdigest())
+        _note(index, copy.id)
 
     def keep_index(self) -> None:
         """Copy the index there, if it is not the one that lies there; nobody has it open.
@@ -293,20 +294,16 @@ class Remote(ABC):
         """
         index = self._spool_path / _LOCAL
         # A library's index is large: where nothing was written it is not read either.
-        is_kept = not self._lacks_copy and _noted(index, 2) == _stamp(index)
+        is_kept = not self._lacks_copy and _noted(index, 1) == _stamp(index)
         if is_kept or not index.exists():
             return
         copy = index.with_name(f"{INDEX}.copied")
         try:
-            copy.unlink(missing_ok=True)
-            with closing(sqlite3.connect(index)) as source, closing(sqlite3.connect(copy)) as new:
-                source.backup(new)
+            make_copy(index, copy)
             with copy.open("rb") as file:
                 sha1 = hashlib.file_digest(file, "sha1").hexdigest()
-                own_id = _noted(index) or ""
-                if self._lacks_copy or sha1 != _noted(index, 1):
-                    own_id = self._renew_index_copy(file, sha1)
-            _note(index, own_id, sha1)
+                own_id = self._renew_index_copy(file, sha1)
+            _note(index, own_id)
         except sqlite3.Error:
             return  # damaged: whoever opens it next will say so, and that one lies there still
         except OSError as error:
@@ -333,25 +330,14 @@ def checked(path: str) -> str:
 
 
 def _noted(index: Path, line: int = 0) -> str | None:
-    """Of the copy that the index was, or became: its id, its SHA-1, the index's stamp then."""
+    """Of the copy that the index was, or became: its id, and the index's stamp then."""
     with suppress(OSError, IndexError):
         return index.with_name(_NOTE).read_text().splitlines()[line]
     return None
 
 
-def _note(index: Path, own_id: str, sha1: str) -> None:
-    index.with_name(_NOTE).write_text(f"{own_id}\n{sha1}\n{_stamp(index)}\n")
-
-
-def _is_sound(index: Path) -> bool:
-    """Whether it is a whole database."""
-    try:
-        with closing(
-            sqlite3.connect(f"{index.as_uri()}?mode=ro&immutable=1", uri=True)
-        ) as database:
-            return database.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
-    except sqlite3.Error:
-        return False
+def _note(index: Path, own_id: str) -> None:
+    index.with_name(_NOTE).write_text(f"{own_id}\n{_stamp(index)}\n")
 
 
 def _stamp(index: Path) -> str:

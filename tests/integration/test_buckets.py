@@ -7,11 +7,13 @@ import shutil
 import sqlite3
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import md5, sha1
 from pathlib import Path
 from signal import SIGKILL
+from tempfile import TemporaryDirectory
 
 import obstore
 import pytest
@@ -228,7 +230,14 @@ async def test_an_index_lost_at_both_ends_is_rebuilt_from_the_listing(family: Fa
     assert ".mirror/index.sqlite3" in family.own()
 
 
-@pytest.mark.parametrize("left", [None, b"what nobody of ours wrote"])
+def another_programs() -> bytes:
+    with TemporaryDirectory() as folder, closing(sqlite3.connect(f"{folder}/a")) as database:
+        database.execute("CREATE TABLE thumbnails (id, image)")
+        database.commit()
+        return Path(folder, "a").read_bytes()
+
+
+@pytest.mark.parametrize("left", [None, b"", b"what nobody of ours wrote", another_programs()])
 async def test_what_only_the_bucket_lost_comes_back_from_here(family: Family, left: bytes | None):
     await family.synced()
     before, own = family.objects(), family.own()
@@ -246,6 +255,23 @@ async def test_what_only_the_bucket_lost_comes_back_from_here(family: Family, le
     ended = await family.synced()
     (counts,) = (line["counts"] for line in ended.events("run.end"))
     assert set(counts) == {"unchanged"}, "that copy is as good as the first one"
+
+
+async def test_an_older_copy_of_the_index_does_not_replace_what_came_after_it(family: Family):
+    await family.synced()
+    store, path = family.store.store("photos"), ".mirror/index.sqlite3"
+    older = bytes(obstore.get(store, path).bytes())
+    gone = next(family.sandbox.library.own())
+    family.sandbox.library.trash(gone.id)
+    ended = await family.synced()
+    (counts,) = (line["counts"] for line in ended.events("run.end"))
+    assert counts["retained"] == 1
+    obstore.put(store, path, older)
+    await family.synced()
+    ended = await family.run("check", "family", "--json")
+    (told,) = json.loads(ended.out)
+    assert [found["why"] for found in told["missing_on_src"]] == ["retained"]
+    assert bytes(obstore.get(store, path).bytes()) != older
 
 
 async def test_what_somebody_changed_is_brought_back_and_kept(family: Family):
