@@ -7,9 +7,10 @@ import shlex
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
 
@@ -77,6 +78,13 @@ class Server:
         obscured = subprocess.run(obscure, capture_output=True, text=True, check=True)
         return f"{host},pass={obscured.stdout.strip()}:"
 
+    def through(self, wire: "Wire") -> Login:
+        """The same login, over a wire."""
+        with self.known_hosts.open("a") as file:
+            key = self.host_key.with_name(f"{self.host_key.name}.pub").read_text()
+            file.write(f"[127.0.0.1]:{wire.port} {key}")
+        return replace(self.login(), port=wire.port)
+
     def kill(self) -> None:
         """It and every connection of it is gone at once."""
         connections = _below(self.process.pid)
@@ -92,6 +100,53 @@ class Server:
         """Nobody answers any more, where each connection is a process of its own."""
         for process in _below(self.process.pid):
             os.kill(process, SIGSTOP)
+
+
+class Wire:
+    """What lies between a server and whoever uses it; nobody learns of what it swallows."""
+
+    def __init__(self, to_port: int) -> None:
+        self._to_port = to_port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self._dead: set[socket.socket] = set()
+        self.port: int = self._listening.getsockname()[1]
+        self.connections = 0
+        self.answers = threading.Semaphore(0)  # one for each time that something came back
+        self._spawn(self._accept)
+
+    def close(self) -> None:
+        for end in (self._listening, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def silence(self) -> None:
+        """Nothing that is sent over the present connections arrives any more."""
+        self._dead.update(self._ends)
+
+    def _spawn(self, work: Callable[..., None], *given: object) -> None:
+        threading.Thread(target=work, args=given, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.create_connection(("127.0.0.1", self._to_port))
+                self._ends += [near, far]
+                self.connections += 1
+                self._spawn(self._carry, near, far)
+                self._spawn(self._carry, far, near)
+
+    def _carry(self, source: socket.socket, to: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := source.recv(1 << 16):
+                if source not in self._dead:
+                    to.sendall(piece)
+                    if to.getpeername()[1] != self._to_port:
+                        self.answers.release()
+            if source not in self._dead:
+                to.shutdown(socket.SHUT_WR)
 
 
 def _below(pid: int) -> list[int]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -21,7 +22,15 @@ import pytest
 
 from mirror.core.model import Destination, EntryKind
 from mirror.core.secret import EnvSecret, LiteralSecret
-from mirror.destinations import MARKER, PARTIAL, STATE, OpenDestination, partial, sftp_session
+from mirror.destinations import (
+    MARKER,
+    PARTIAL,
+    STATE,
+    OpenDestination,
+    partial,
+    sftp_login,
+    sftp_session,
+)
 from mirror.destinations.sftp import SftpFolder
 from mirror.destinations.sftp_login import Door, Login
 from mirror.destinations.sftp_session import Session
@@ -34,7 +43,7 @@ from mirror.errors import (
     UnwritableError,
 )
 from tests.integration.test_destination import as_nobody
-from tests.servers import KINDS, PASSWORD, Server, again, free_port, key_pair, served
+from tests.servers import KINDS, PASSWORD, Server, Wire, again, free_port, key_pair, served
 
 _NS = 10**9
 
@@ -319,6 +328,74 @@ def test_a_lost_connection_is_made_again(sshd: Server, tmp_path: Path):
         sshd.cut()
         destination.move("a.jpg", "2020/b.jpg")
         assert destination.sha1("2020/b.jpg") == hashlib.sha1(data).digest()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server is asked whether it still lives after a fraction of a second."""
+    monkeypatch.setattr(sftp_login, "_ALIVE_S", 0.25)
+
+
+@contextmanager
+def over_a_wire(server: Server) -> Iterator[tuple[Wire, Session]]:
+    with closing(Wire(server.port)) as wire, closing(Session(server.through(wire))) as session:
+        session.enter(server.root)
+        session.connect()
+        yield wire, session
+
+
+@pytest.mark.usefixtures("in_haste", "impatient")
+def test_a_connection_that_died_without_a_word_is_made_again(server: Server):
+    data = os.urandom(3 << 20)
+    with over_a_wire(server) as (wire, session):
+        session.upload(BytesIO(data), "a.jpg", 7)
+        for asked in (
+            lambda: session.look("a.jpg").size_bytes == len(data),
+            lambda: [seen.name for seen in session.listing("").result()] == [b"a.jpg"],
+            lambda: b"".join(session.pieces("a.jpg")) == data,
+        ):
+            wire.silence()
+            assert asked()
+        wire.silence()
+        session.upload(BytesIO(data), "b.jpg", 7)
+        assert (server.folder / "b.jpg").read_bytes() == data
+        assert wire.connections == 5
+
+
+def test_a_dead_connection_is_found_within_a_minute():
+    # One more interval than questions.
+    assert sftp_login._ALIVE_S * (sftp_login._ALIVE_TRIES + 1) <= 60
+
+
+@pytest.mark.usefixtures("in_haste", "impatient")
+def test_a_server_that_lives_is_not_taken_for_dead_while_nothing_is_asked(server: Server):
+    with over_a_wire(server) as (wire, session):
+        drained(wire)
+        for _ in range(3 * sftp_login._ALIVE_TRIES):
+            assert wire.answers.acquire(timeout=30)
+        session.look("")
+        assert wire.connections == 1
+
+
+@pytest.mark.usefixtures("in_haste", "impatient")
+def test_a_request_for_which_a_server_takes_long_is_waited_for(sshd: Server):
+    os.mkfifo(sshd.folder / "slow")  # opening it takes until somebody writes to it
+    with over_a_wire(sshd) as (wire, session), ThreadPoolExecutor() as pool:
+        session.look("")
+        drained(wire)
+        read = pool.submit(lambda: b"".join(session.pieces("slow")))
+        for _ in range(3 * sftp_login._ALIVE_TRIES):
+            assert wire.answers.acquire(timeout=30)
+        assert not read.done()
+        (sshd.folder / "slow").write_bytes(b"")
+        read.result(30)
+        assert wire.connections == 1
+
+
+def drained(wire: Wire) -> None:
+    """All that came back so far is counted no more."""
+    while wire.answers.acquire(blocking=False):
+        pass
 
 
 @pytest.mark.usefixtures("in_haste")
