@@ -15,8 +15,22 @@ from mirror.core.model import Asset, Order, Row, RowState
 from mirror.core.order import Step, queued, steps, waves
 from mirror.core.plan import Action, Kind, Plan, Reason, rebound
 from mirror.core.report import Failed, Outcome, Report
-from mirror.destinations import PARTIAL, OpenDestination, concerns_path, partial, unwritable
-from mirror.errors import AssetError, ConflictError, LimitError, MirrorError, RequestError
+from mirror.destinations import (
+    PARTIAL,
+    OpenDestination,
+    Spooling,
+    concerns_path,
+    partial,
+    unwritable,
+)
+from mirror.errors import (
+    AssetError,
+    ConflictError,
+    LimitError,
+    MirrorError,
+    NoSpaceError,
+    RequestError,
+)
 from mirror.events import Event, emit
 from mirror.immich.client import Head
 from mirror.index import Index, Pending
@@ -240,9 +254,10 @@ async def _in_parallel(actions: Sequence[Action], work: Work) -> None:
     """
     waiting, later = deque(actions), deque[Action]()
     limit: LimitError | None = None
+    busy = min(work.transfers, len(actions))
 
     async def worker() -> None:
-        nonlocal limit
+        nonlocal limit, busy
         while (waiting or later) and limit is None:
             action = waiting.popleft() if waiting else later.popleft()
             if waiting and action.asset and work.fetcher.is_under_way(action.asset):
@@ -254,12 +269,30 @@ async def _in_parallel(actions: Sequence[Action], work: Work) -> None:
             except LimitError as error:
                 limit = error  # what the other workers have begun may end
                 later.append(action)
+            except NoSpaceError:
+                made_room = await _made_room(work)
+                if not made_room and (busy == 1 or not isinstance(work.folder, Spooling)):
+                    raise
+                waiting.appendleft(action)
+                if not made_room:
+                    break  # what the others bring now leaves room when it has gone on
+        busy -= 1
 
-    await _all_of([worker() for _ in range(min(work.transfers, len(actions)))], work.allowance)
+    await _all_of([worker() for _ in range(busy)], work.allowance)
     if limit is not None:
         files = len(waiting) + len(later)
         limit.why = f"{files} {'files wait' if files > 1 else 'file waits'} for the next run"
         raise limit
+
+
+async def _made_room(work: Work) -> bool:
+    """Let go on what waits on this machine only because its batch is not full yet."""
+    before = work.publisher.flushes
+    if isinstance(work.folder, Spooling):
+        await work.publisher.flush()  # or another worker's, which is waited for
+        _tell(work.publisher.take(), work)
+        await in_thread(work.index.give_room_back)
+    return work.publisher.flushes > before
 
 
 async def _all_of(work: Sequence[Coroutine[None, None, None]], allowance: Allowance) -> None:

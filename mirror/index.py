@@ -11,7 +11,7 @@ then the file changes; then the row is committed as published and the pending on
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,8 @@ from mirror.core.batches import batches
 from mirror.core.compare import Recorded
 from mirror.core.layout import NAME_RULES_VERSION, fold
 from mirror.core.model import Entry, Row, RowState
-from mirror.errors import DestinationError, IndexBrokenError, IndexDamagedError, NoSpaceError
+from mirror.errors import DestinationError, IndexBrokenError, IndexDamagedError
+from mirror.room import full, is_full
 from mirror.schema import QUARANTINE_COLUMNS, ROW_COLUMNS
 
 _BATCH: Final = 500  # SQLite's default limit of variables is far above
@@ -129,6 +130,11 @@ class Index:
         for stream in self._streams:
             stream.close()
         self._db.close()
+
+    def give_room_back(self) -> None:
+        """Let go of the room that the log of changes takes, as far as that can be."""
+        with self._lock, suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -539,10 +545,11 @@ def _copied(path: Path) -> sqlite3.Connection:
 
 def broken(path: Path | None, error: sqlite3.Error | UnicodeDecodeError) -> DestinationError:
     """What a failure of SQLite means to a user."""
-    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
-        return NoSpaceError(
-            f"{path}: the disk is full", why=str(error), hint="make room and run again"
-        )
+    name = getattr(error, "sqlite_errorname", "")
+    # A full disk is often but an I/O error to it.
+    is_for_room = name.startswith("SQLITE_IOERR") and path is not None and is_full(path)
+    if name == "SQLITE_FULL" or is_for_room:
+        return full(str(path), str(error))
     if schema.is_damage(error):
         return damaged(path, str(error))
     return IndexBrokenError(

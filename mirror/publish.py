@@ -63,6 +63,7 @@ class Publisher:
         self._abandoned: list[str] = []
         self._published = Published()  # not told yet
         self._turn = asyncio.Lock()
+        self.flushes = 0  # that gave any file its name
 
     async def stage(self, staged: Staged) -> Published:
         """Take a file over; now and then a batch gets its names, and that is returned."""
@@ -86,6 +87,7 @@ class Publisher:
             finally:
                 self._published.done += published.done
                 self._published.failed += published.failed
+            self.flushes += 1
 
     async def close(self) -> None:
         """The last batch, and the rows of all of them durably."""

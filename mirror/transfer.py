@@ -25,6 +25,7 @@ from mirror.destinations import (
     Linking,
     OpenDestination,
     PartialFile,
+    Spooling,
     Written,
     partial,
     unwritable,
@@ -42,6 +43,7 @@ from mirror.immich.retry import RetryPolicy, tell_retry
 from mirror.index import Failure, Index
 from mirror.limits import Allowance
 from mirror.nearby import Flight, Neighbour, Offer, Source
+from mirror.room import ELSEWHERE, WAITING
 from mirror.stopping import check_stopping
 from mirror.threads import in_thread
 
@@ -49,6 +51,7 @@ from mirror.threads import in_thread
 SMALL_BYTES: Final = 1 << 20
 _INLINE_BYTES: Final = 1 << 17  # more is hashed and written on a second thread
 _PIECE_BYTES: Final = 1 << 20
+_FOR_INDEX_BYTES: Final = 1 << 19  # beside what waits: without it nothing gets its name
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -467,16 +470,34 @@ class Fetcher:
         Raises:
             NoSpaceError: it would not.
         """
-        free_bytes = self._folder.free_bytes() - sum(self._promised.values())
-        if size_bytes + self._min_free_bytes > free_bytes:
-            raise NoSpaceError(
-                f"{self._folder.name}: no room for {asset.original_file_name!r}",
-                why=(
-                    f"it needs {size_bytes} bytes, {free_bytes} are free,"
-                    f" and min_free keeps {self._min_free_bytes}"
-                ),
-                hint="make room, or lower min_free, and run again: what is here stays",
+        promised_bytes = sum(self._promised.values())
+        wanted_bytes = promised_bytes + size_bytes + self._min_free_bytes
+        free_bytes = self._folder.free_bytes()
+        if wanted_bytes > free_bytes or self._is_full_here(promised_bytes + size_bytes):
+            why = f"it needs {size_bytes} bytes, {free_bytes} are free"
+            if promised_bytes:
+                why += f", {promised_bytes} of them are for what is under way"
+            raise self._no_room(
+                asset, wanted_bytes, f"{why}, min_free keeps {self._min_free_bytes}"
             )
+
+    def _is_full_here(self, wanted_bytes: int) -> bool:
+        """Whether so much more cannot wait on this machine, where originals do that."""
+        folder = self._folder
+        if not isinstance(folder, Spooling):
+            return False
+        return wanted_bytes + _FOR_INDEX_BYTES > folder.free_here_bytes()
+
+    def _no_room(self, asset: Asset, wanted_bytes: int, why: str) -> NoSpaceError:
+        where, hint = self._folder.name, "make room"
+        if isinstance(self._folder, Spooling) and self._is_full_here(wanted_bytes):
+            why += f", the index {_FOR_INDEX_BYTES}; {WAITING}"
+            where, hint = str(self._folder.spool), ELSEWHERE
+        return NoSpaceError(
+            f"{where}: no room for {asset.original_file_name!r}",
+            why=why,
+            hint=f"{hint}, or lower min_free, and run again: what is there stays",
+        )
 
     def _damaged(self, asset: Asset, name: str, part: _Partial) -> ChecksumMismatchError:
         """Keep the bytes as evidence, and do not fetch them again until the ETag changes."""

@@ -24,7 +24,8 @@ from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
 
 from mirror.core.compare import Found
 from mirror.core.model import Destination, Entry, Shard
-from mirror.errors import DestinationError, NoSpaceError, UnwritableError
+from mirror.errors import DestinationError, UnwritableError
+from mirror.room import full, is_full
 
 STATE: Final = ".mirror"
 MARKER: Final = "mirror.json"
@@ -330,6 +331,18 @@ class Fetching(Protocol):
         """
 
 
+@runtime_checkable
+class Spooling(Protocol):
+    """A destination elsewhere: originals wait in a folder of this machine, and leave it again."""
+
+    @property
+    def spool(self) -> Path:
+        """That folder."""
+
+    def free_here_bytes(self) -> int:
+        """What may still wait there."""
+
+
 class Site(Protocol):
     """Where a destination is, or is to be; nothing is touched before `make`."""
 
@@ -404,11 +417,16 @@ def concerns_path(error: OSError) -> bool:
     return isinstance(error, _PATH_ERRORS) or error.errno in _REFUSED_NAME
 
 
+def is_full_here(path: Path, error: OSError) -> bool:
+    """Whether a refusal is for want of room, and that on the disk of this path."""
+    return error.errno in _FULL and is_full(path)
+
+
 def unwritable(where: str | os.PathLike[str], error: OSError) -> DestinationError:
     """What a refusal means to a user."""
     why = error.strerror or str(error)
     if error.errno in _FULL:
-        return NoSpaceError(f"{where}: the disk is full", why=why, hint="make room and run again")
+        return full(where, why)
     if str(where).startswith("sftp://"):
         return UnwritableError(
             f"{where}: cannot be used as a destination",

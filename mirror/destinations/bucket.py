@@ -54,7 +54,6 @@ _MOST_COPIED_BYTES: Final = 5 << 30  # in one request; S3's own limit
 _MOST_NS: Final = 2**63 - 1
 _SECOND_NS: Final = 10**9
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_PLENTY_BYTES: Final = 1 << 62
 _SHA1_BYTES: Final = 20
 _SLASH: Final = ord("/")
 
@@ -203,7 +202,7 @@ class Bucket(Remote):
 
     def free_bytes(self) -> int:
         """What may still wait on this machine: a bucket has no end that anybody can tell."""
-        return self._spool.free_bytes() if self._spool is not None else _PLENTY_BYTES
+        return self.free_here_bytes()
 
     # -- our own places ----------------------------------------------------------------------------
 

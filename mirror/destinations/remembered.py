@@ -76,6 +76,7 @@ def _connected(path: Path | None) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA wal_autocheckpoint = 100")  # pages: originals need the room, too
         database.execute(_TABLE)
         database.commit()
     except sqlite3.Error:

@@ -34,6 +34,7 @@ from mirror.destinations import (
     STATE,
     PartialFile,
     Written,
+    is_full_here,
     own_state,
     partial,
     unwritable,
@@ -43,6 +44,7 @@ from mirror.destinations.index_copy import make_copy, serial_of
 from mirror.destinations.lease import Lease, Leasing, check_free, refused
 from mirror.errors import LockedError
 
+PLENTY_BYTES: Final = 1 << 62  # where nobody can tell
 AT_ONCE: Final = 8  # files on their way there
 _LOCAL: Final = f"{STATE}/{INDEX}"
 _NOTE: Final = "index.kept"  # beside the index: which copy it was, or became
@@ -87,8 +89,21 @@ class Remote(ABC):
             self._spool.close()
 
     def where(self, path: str) -> str:
-        """The URL."""
-        return f"{self.name}/{path}"
+        """The URL; of what waits on this machine, the path."""
+        return f"{self.name}/{path}" if not _waits(path) else str(self._spool_path / path)
+
+    @property
+    def spool(self) -> Path:
+        """The folder beside it."""
+        return self._spool_path
+
+    def free_here_bytes(self) -> int:
+        """What may still wait in that folder."""
+        return self._spool.free_bytes() if self._spool is not None else PLENTY_BYTES
+
+    def _where_refused(self, path: str, error: OSError) -> str:
+        """What a refusal is about: the folder beside it, where that is what is full."""
+        return str(self._spool_path) if is_full_here(self._spool_path, error) else self.where(path)
 
     # -- what a kind of them does ------------------------------------------------------------------
 
@@ -170,7 +185,7 @@ class Remote(ABC):
 
     def _local(self, path: str) -> Folder | None:
         """The folder beside it, where partial files are."""
-        return self._prepared if path.startswith(f"{STATE}/{PARTIAL}/") else None
+        return self._prepared if _waits(path) else None
 
     def _local_work_files(self) -> list[str]:
         return self._spool.work_files(PARTIAL) if self._spool is not None else []
@@ -252,7 +267,7 @@ class Remote(ABC):
         try:
             copy = self._index_copy()
         except OSError as error:
-            raise unwritable(self.where(self._copy_path), error) from error
+            raise unwritable(self._where_refused(self._copy_path, error), error) from error
         self._lacks_copy = copy is None
         if copy is None:
             return  # none yet, or lost there too
@@ -263,7 +278,7 @@ class Remote(ABC):
         try:
             self._take_over_index(index, copy)
         except OSError as error:
-            raise unwritable(self.where(self._copy_path), error) from error
+            raise unwritable(self._where_refused(self._copy_path, error), error) from error
 
     def _take_over_index(self, index: Path, copy: IndexCopy) -> None:
         new = index.with_name(f"{INDEX}.fetched")
@@ -307,9 +322,13 @@ class Remote(ABC):
         except sqlite3.Error:
             return  # damaged: whoever opens it next will say so, and that one lies there still
         except OSError as error:
-            raise unwritable(self.where(self._copy_path), error) from error
+            raise unwritable(self._where_refused(self._copy_path, error), error) from error
         finally:
             copy.unlink(missing_ok=True)
+
+
+def _waits(path: str) -> bool:
+    return path.startswith(f"{STATE}/{PARTIAL}/")
 
 
 def folders_above(path: str) -> list[str]:

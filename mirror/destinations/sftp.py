@@ -38,7 +38,7 @@ from mirror.destinations import (
     unwritable,
 )
 from mirror.destinations.lease import FOLDER as LOCKS
-from mirror.destinations.remote import IndexCopy, Remote, checked, folders_above
+from mirror.destinations.remote import PLENTY_BYTES, IndexCopy, Remote, checked, folders_above
 from mirror.destinations.sftp_session import Seen, Session
 from mirror.errors import NotOursError, UnwritableError
 from mirror.stopping import check_stopping
@@ -50,7 +50,6 @@ _SECOND_NS: Final = 10**9
 _LEAST_S: Final = 0
 _MOST_S: Final = 2**32 - 1
 _REMEMBERED_S: Final = 2.0  # how much room there is, asked before each file
-_PLENTY_BYTES: Final = 1 << 62
 _ODD_S: Final = 1_600_000_001
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")  # rclone's shows other characters for them
 
@@ -225,8 +224,7 @@ class SftpFolder(Remote):
         if time.monotonic() - asked_s >= _REMEMBERED_S:
             there = self._session.free_bytes()
             self._room = time.monotonic(), there
-        here = self._spool.free_bytes() if self._spool is not None else _PLENTY_BYTES
-        return min(here, _PLENTY_BYTES if there is None else there)
+        return min(self.free_here_bytes(), PLENTY_BYTES if there is None else there)
 
     # -- our own places ----------------------------------------------------------------------------
 

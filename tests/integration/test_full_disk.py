@@ -1,6 +1,8 @@
 """A disk that fills up: on a small tmpfs of the test's own, through the command line."""
 
+import re
 import subprocess
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from tests.integration.mirroring import (
     sha1_of,
     wanted,
 )
+from tests.integration.test_buckets import Family, made
 from tests.integration.test_destination import mounted, remount
+from tests.stores import served
 
 _COUNT, _BYTES = 40, 100_000
 
@@ -133,6 +137,51 @@ async def test_on_a_disk_that_is_nearly_full_changes_lose_nothing(tmp_path: Path
             assert_true_manifest(me.root)
             assert names_in(me.root / ".mirror/partial") == set()
             await me.assert_settled()
+
+
+# -- on its way to a bucket or a server ------------------------------------------------------------
+
+
+@pytest.fixture
+async def family(tmp_path: Path) -> AsyncIterator[Family]:
+    async with Sandbox(photos(_COUNT, _BYTES)) as sandbox:
+        with served(tmp_path) as store:
+            yield made(sandbox, store, tmp_path)
+
+
+@pytest.mark.parametrize("size", ["2m", "3m"])
+async def test_more_goes_to_a_bucket_than_has_room_here_at_once(family: Family, size: str):
+    with mounted(family.home / ".local/state/mirror", "-o", f"size={size}"):
+        await family.synced()
+    assert len(family.objects()) == _COUNT
+
+
+async def test_what_is_remembered_of_many_files_takes_no_room_from_originals(tmp_path: Path):
+    async with Sandbox(photos(600, 10_000)) as sandbox:
+        with served(tmp_path) as store:
+            family = made(sandbox, store, tmp_path)
+            with mounted(family.home / ".local/state/mirror", "-o", "size=3m"):
+                await family.synced()
+            assert len(family.objects()) == 600
+
+
+async def test_what_is_full_on_the_way_to_a_bucket_is_said_to_be_this_machines_disk(
+    family: Family,
+):
+    state = family.home / ".local/state/mirror"
+    with mounted(state, "-o", "size=3m"):
+        await family.run("plan", "family")
+        for free_bytes in (64 << 10, 128 << 10, 192 << 10, 256 << 10, 320 << 10):
+            _fill(state / "ballast", free_bytes)
+            ended = await family.run("sync", "family")
+            (state / "ballast").unlink()
+            assert ended.code == 4, ended.said
+            (error,) = (line for line in ended.lines if "error.code" in line)
+            assert error["error.code"] == "no-space"
+            assert error["error.message"].startswith(f"{state}/"), error
+            assert "waits there" in error["error.message"] or "wait there" in error["error.message"]
+            assert "XDG_STATE_HOME" in error["error.hint"]
+            assert "-" not in re.findall(r"(\S+) are free", ended.said)
 
 
 def _change(library: Library) -> tuple[set[bytes], set[bytes]]:
