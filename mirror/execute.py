@@ -37,7 +37,7 @@ from mirror.index import Index, Pending
 from mirror.limits import GRACE_S, Allowance
 from mirror.publish import Published, Publisher, Staged
 from mirror.removal import Remover
-from mirror.settle import parking
+from mirror.settle import end_move, parking
 from mirror.threads import in_thread, side_by_side
 from mirror.transfer import Fetcher, Progress, Received, mtime_ns, partial_name
 
@@ -172,32 +172,42 @@ def _move(batch: Sequence[Step], work: Work) -> None:
     refused = _renamed(batch, work)
     done = [step.action for step in batch if step.last and step.action.asset_id not in refused]
     work.folder.make_durable()
-    work.index.finish(map(_moved, done), abandoned=refused)
+    abandoned = [asset_id for asset_id, error in refused.items() if not _may_be_half_done(error)]
+    work.index.finish(map(_moved, done), abandoned=abandoned)
     for source in {action.source.rpartition("/")[0]: action.source for action in done}.values():
         work.folder.drop_empty_folders(source)
     for action in done:
         _done(action, work)
 
 
-def _renamed(batch: Sequence[Step], work: Work) -> set[str]:
-    """Take each step, several at once where that is worth it; ids of what cannot get there."""
-    refused: set[str] = set()
+def _may_be_half_done(error: OSError) -> bool:
+    """Whether the next run has to look; a name that cannot be was not given."""
+    return isinstance(error, FileExistsError | FileNotFoundError)
+
+
+def _renamed(batch: Sequence[Step], work: Work) -> dict[str, OSError]:
+    """Take each step, several at once where that is worth it; what cannot get there, by its id."""
+    refused: dict[str, OSError] = {}
     for wave in waves(batch):
         errors = side_by_side(bound(_rename, work), wave, at_once=work.folder.at_once)
         for step, error in zip(wave, errors, strict=True):
             if error is not None and step.action.asset_id not in refused:
-                refused.add(step.action.asset_id)
-                _fail(step.action, error, work)
+                refused[step.action.asset_id] = error
+                _fail(step.action, _in_the_way(step, error), work)
     return refused
 
 
-def _rename(work: Work, step: Step) -> ConflictError | None:
+def _rename(work: Work, step: Step) -> OSError | None:
     try:
-        work.folder.move(step.source, step.path)
+        try:
+            work.folder.move(step.source, step.path)
+        except OSError as error:
+            if not concerns_path(error) or not end_move(work.folder, step.source, step.path):
+                raise
     except OSError as error:
         if not concerns_path(error):
             raise unwritable(work.folder.where(step.path), error) from error
-        return _in_the_way(step, error)
+        return error
     return None
 
 

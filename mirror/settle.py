@@ -1,11 +1,12 @@
 """A run begins by finishing what an earlier one had begun, from what lies on the disk."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from mirror.core.layout import fold
 from mirror.core.model import EntryKind, Row
 from mirror.destinations import (
     MOVING,
@@ -27,6 +28,7 @@ class _Settler:
     folder: OpenDestination
     dry: bool
     now: datetime
+    coming: Mapping[str, Sequence[Row]]  # by folded path
 
     def is_done(self, pending: Pending) -> bool:
         """Whether the file has come to its path; a move is completed where that is possible now."""
@@ -39,12 +41,12 @@ class _Settler:
             return False
 
     def _is_done(self, pending: Pending) -> bool:
-        if self._is_there(pending):
-            self._drop_second_name(pending)
-            return True
-        if pending.action != _MOVE or self.dry:
+        if not self._is_there(pending) and (
+            pending.action != _MOVE or self.dry or not self._complete(pending)
+        ):
             return False
-        return self._complete(pending)
+        self._drop_second_name(pending)
+        return True
 
     def give_back(self, pending: Pending) -> None:
         """A file that cannot get to its path any more does not stay parked."""
@@ -84,7 +86,7 @@ class _Settler:
     def _is_there(self, pending: Pending) -> bool:
         row = pending.row
         if not self._lies(row.path, row):
-            return self._was_touched(row)
+            return self._was_touched(pending)
         # Photos of one moment may have the same size too: what is replaced, or moves elsewhere
         # itself, must not be taken for what comes.
         if pending.action == _REPLACE or any(self._is_rival(row, at) for at in _places(pending)):
@@ -99,11 +101,14 @@ class _Settler:
                 raise
             return False  # damaged, and about to be replaced: what comes can be read
 
-    def _was_touched(self, row: Row) -> bool:
+    def _was_touched(self, pending: Pending) -> bool:
         """Whether it came, and only its time was changed since: as anywhere, the bytes decide."""
+        row = pending.row
         entry = self.folder.entry(row.path)
-        if entry is None or entry.kind is not EntryKind.FILE or row.sha1 is None:
+        if entry is None or entry.kind is not EntryKind.FILE:
             return False
+        if row.sha1 is None:  # never proved: then it has those that lie where it was
+            return pending.action == _MOVE and self.folder.is_same_file(pending.source, row.path)
         return entry.size_bytes == row.size_bytes and self._holds(row)
 
     def _is_rival(self, row: Row, place: str) -> bool:
@@ -130,10 +135,15 @@ class _Settler:
 
     def _drop_second_name(self, pending: Pending) -> None:
         """Where renames must be links, a kill can leave a file with both of its names."""
-        if self.dry or not pending.source:
-            return
-        if self.folder.is_same_file(pending.source, pending.row.path):
-            self.folder.unlink_second_name(pending.source, pending.row.path)
+        if not self.dry and pending.source and not self._is_awaited(pending.source, pending.row):
+            end_move(self.folder, pending.source, pending.row.path)
+
+    def _is_awaited(self, path: str, row: Row) -> bool:
+        """Whether what lies at a path may be another asset's with the same bytes, come there."""
+        return any(
+            other.asset_id != row.asset_id and other.sha1 in (None, row.sha1)
+            for other in self.coming.get(fold(path), ())
+        )
 
 
 def _places(pending: Pending) -> tuple[str, str]:
@@ -146,6 +156,19 @@ def parking(asset_id: str) -> str:
     return f"{STATE}/{MOVING}/{asset_id}"
 
 
+def end_move(folder: OpenDestination, source: str, path: str) -> bool:
+    """Whether a move was cut with the file at both of its paths; now it is at its new one alone.
+
+    Raises:
+        OSError: the destination refuses.
+    """
+    # Where case is folded, both are the only name that the file has.
+    if fold(source) == fold(path) or not folder.is_same_file(source, path):
+        return False
+    folder.unlink_second_name(source, path)
+    return True
+
+
 def settle(folder: OpenDestination, index: Index, *, now: datetime, dry: bool = False) -> None:
     """Publish what had happened, drop what had not; `dry` looks and leaves every file alone.
 
@@ -154,8 +177,8 @@ def settle(folder: OpenDestination, index: Index, *, now: datetime, dry: bool = 
     Raises:
         UnwritableError: the destination cannot be read or written.
     """
-    settler = _Settler(folder, dry, now)
     waiting = index.pending()
+    settler = _Settler(folder, dry, now, _coming(waiting))
     done: list[Pending] = []
     # One move may make room for the next: until none gets any further.
     while finished := [pending for pending in waiting if settler.is_done(pending)]:
@@ -169,6 +192,13 @@ def settle(folder: OpenDestination, index: Index, *, now: datetime, dry: bool = 
         _clear_parking(settler, index)
     for path in folder.gone([item.path for item in index.quarantined()]):
         index.drop_quarantined(path)
+
+
+def _coming(waiting: Sequence[Pending]) -> dict[str, list[Row]]:
+    coming: dict[str, list[Row]] = {}
+    for pending in waiting:
+        coming.setdefault(fold(pending.row.path), []).append(pending.row)
+    return coming
 
 
 def _clear_parking(settler: _Settler, index: Index) -> None:

@@ -256,7 +256,12 @@ class OpenDestination(Protocol):
         """Whether a move was cut in the middle, and left one file at both of its paths."""
 
     def unlink_second_name(self, path: str, kept: str) -> None:
-        """End such a move: the file stays at `kept` alone."""
+        """End such a move: the file stays at `kept` alone, and stays where that is its only name.
+
+        Raises:
+            OSError: it is refused.
+            ValueError: they are not the same file.
+        """
 
     def drop_empty_folders(self, path: str) -> None:
         """Remove the folders above a path that a move has left empty, but never the root."""

@@ -359,7 +359,9 @@ class Folder:
         if not self.is_same_file(path, kept):
             raise ValueError(f"{path} is not {kept}")
         with self._parent(path) as parent:
-            os.unlink(_name(path), dir_fd=parent)
+            status = os.stat(_name(path), dir_fd=parent, follow_symlinks=False)
+            if status.st_nlink > 1:  # else both are the same name, however they are spelt
+                os.unlink(_name(path), dir_fd=parent)
 
     def drop_empty_folders(self, path: str) -> None:
         """Remove the folders above a path that a move has left empty, but never the root."""

@@ -321,7 +321,8 @@ class MemoryDestination:
         if not self.is_same_file(path, kept):
             raise ValueError(f"{path} is not {kept}")
         with self.step("unlink") as volume:
-            volume.remove(path)
+            if volume.count_names(volume.file(path)) > 1:
+                volume.remove(path)
 
     def drop_empty_folders(self, path: str) -> None:
         """Remove the folders above a path that a move has left empty."""

@@ -14,6 +14,8 @@ import pytest
 from mirror.core.checksum import of_path
 from mirror.core.model import Row
 from mirror.destinations.folder import Folder
+from mirror.destinations.memory import MemoryDestination
+from mirror.destinations.volume import Traits, Volume
 from mirror.index import Index, Pending, Quarantined
 from mirror.settle import parking, settle
 from tests.integration.mirroring import content
@@ -208,6 +210,36 @@ def test_a_move_is_finished_from_wherever_the_file_lies(half: Half, where: str):
     assert half.tree() == {"b/c.jpg": OLD}
 
 
+def test_a_file_that_was_parked_and_not_gone_yet_is_there_once(half: Half):
+    moving(half, {"1": ("a.jpg", "b.jpg")}, {"1": OLD})
+    half.put("a.jpg", OLD)
+    (half.root / parking("1")).parent.mkdir(parents=True, exist_ok=True)
+    (half.root / parking("1")).hardlink_to(half.root / "a.jpg")
+    assert half.settle() == {"1": "b.jpg"}
+    assert half.tree() == {"b.jpg": OLD}
+
+
+def test_another_photo_with_the_same_bytes_that_took_the_old_path_stays():
+    """Where names cannot tell: in a bucket whose store forgot its ids, bytes alone make a copy."""
+
+    class Forgetful(MemoryDestination):
+        def is_same_file(self, path: str, other: str) -> bool:
+            lie = self.entry(path) and self.entry(other)
+            return lie is not None and self.sha1(path) == self.sha1(other)
+
+    volume = Volume()
+    with Forgetful(volume, "memory:") as folder, Index(None) as index:
+        folder.prepare()
+        for asset_id, source, path in (("1", "a.jpg", "b.jpg"), ("2", "c.jpg", "a.jpg")):
+            index.finish([row_of(asset_id, source, NEW)])
+            index.begin([Pending(row_of(asset_id, path, NEW), "move", source)])
+            volume.write(path, NEW, MTIME_NS)
+        volume.name_twice("a.jpg", "elsewhere.jpg")  # as an only name it would stay anyway
+        settle(folder, index, now=NOW)
+        assert {row.asset_id: row.path for row in index.all_rows()} == {"1": "b.jpg", "2": "a.jpg"}
+        assert {"a.jpg", "b.jpg"} <= set(volume.files())
+
+
 def test_a_moving_file_of_which_nothing_is_left_keeps_its_row(half: Half):
     moving(half, {"1": ("a.jpg", "b.jpg")}, {"1": OLD})
     assert half.settle() == {"1": "a.jpg"}
@@ -252,6 +284,18 @@ def test_a_circle_of_moves_is_finished_from_anywhere(
     assert half.tree() == {path: data[i] for i, path in goals.items()}
 
 
+def test_a_name_whose_case_changed_is_no_second_name_where_case_is_folded():
+    volume = Volume(Traits(folds_case=True))
+    with MemoryDestination(volume, "memory:") as folder, Index(None) as index:
+        folder.prepare()
+        volume.write("IMG.jpg", NEW, MTIME_NS)  # it has come, by way of its parking place
+        index.finish([row_of("1", "img.jpg", NEW)])
+        index.begin([Pending(row_of("1", "IMG.jpg", NEW), "move", "img.jpg")])
+        settle(folder, index, now=NOW)
+        assert [row.path for row in index.all_rows()] == ["IMG.jpg"]
+        assert volume.file("IMG.jpg").data == NEW
+
+
 def test_a_circle_that_a_foreign_file_cuts_costs_no_file(half: Half):
     data = {"1": b"one", "2": b"two", "3": b"tri"}
     moving(half, CIRCLE, data)
@@ -271,6 +315,17 @@ def test_an_unproved_photo_moves_too(half: Half):
     half.index.begin([Pending(replace(row, path="b.jpg"), "move", "a.jpg")])
     half.put("b.jpg", OLD)
     assert half.settle() == {"1": "b.jpg"}
+
+
+def test_an_unproved_photo_that_was_touched_at_both_of_its_paths_moves_too(half: Half):
+    row = replace(row_of("1", "a.jpg", OLD), sha1=None, checksum=of_path("a"))
+    half.index.finish([row])
+    half.index.begin([Pending(replace(row, path="b.jpg"), "move", "a.jpg")])
+    half.put("a.jpg", OLD)
+    (half.root / "b.jpg").hardlink_to(half.root / "a.jpg")
+    os.utime(half.root / "b.jpg")
+    assert half.settle() == {"1": "b.jpg"}
+    assert half.tree() == {"b.jpg": OLD}
 
 
 # -- a look that changes nothing -------------------------------------------------------------------

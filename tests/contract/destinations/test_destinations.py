@@ -408,6 +408,13 @@ def test_a_move_that_was_cut_in_the_middle_is_ended(place: Place):
     assert place.hands.paths() == {"a", "b"}
 
 
+def test_another_spelling_of_its_only_name_costs_no_file(place: Place):
+    place.bring("img.jpg", b"data")
+    if place.there.is_same_file("img.jpg", "IMG.jpg"):
+        place.there.unlink_second_name("img.jpg", "IMG.jpg")
+    assert place.hands.get("img.jpg") == b"data"
+
+
 def test_empty_folders_above_a_path_go_up_to_the_root(place: Place):
     place.hands.put("a/b/c/gone.jpg")
     place.hands.put("d/file")
