@@ -443,8 +443,14 @@ class SftpFolder(Remote):
         try:
             self._session.rename(source, path)
         except OSError as error:
-            if not concerns_path(error):
-                self._refuse_taken(path)
+            if concerns_path(error) and not isinstance(error, FileExistsError):
+                raise
+            # Asked again, since the connection was lost between a link and its unlink, it is
+            # refused for what the link made.
+            if self.is_same_file(source, path):
+                self._session.delete(source)
+                return
+            self._refuse_taken(path)
             raise
 
     def _refuse_taken(self, path: str) -> None:

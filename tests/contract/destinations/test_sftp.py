@@ -398,6 +398,58 @@ def drained(wire: Wire) -> None:
         pass
 
 
+@pytest.fixture
+def cut_once(sshd: Server, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The next rename is cut between the link and the unlink that OpenSSH makes of it."""
+    rename, cuts = asyncssh.SFTPClient.rename, list[str]()
+
+    async def cut(self: asyncssh.SFTPClient, old: bytes, new: bytes) -> None:
+        if not cuts:
+            cuts.append(os.fsdecode(new))
+            os.link(old, new)
+            sshd.cut()
+        await rename(self, old, new)
+
+    monkeypatch.setattr(asyncssh.SFTPClient, "rename", cut)
+    return cuts
+
+
+@pytest.mark.usefixtures("in_haste")
+def test_a_rename_that_was_cut_between_its_two_halves_is_ended(
+    sshd: Server, tmp_path: Path, cut_once: list[str]
+):
+    with opened(sshd, tmp_path) as destination:
+        bring(destination, "a.jpg", b"data")
+        assert cut_once == [str(sshd.folder / "a.jpg")]
+        assert destination.work_files("uploads") == destination.work_files(PARTIAL) == []
+        cut_once.clear()
+        destination.move("a.jpg", "2020/b.jpg")
+        assert cut_once == [str(sshd.folder / "2020/b.jpg")]
+        assert [path for path, *_ in destination.scan()] == [b"2020/", b"2020/b.jpg"]
+        assert destination.sha1("2020/b.jpg") == hashlib.sha1(b"data").digest()
+
+
+@pytest.mark.usefixtures("in_haste")
+def test_a_rename_that_is_asked_again_spares_another_file_with_the_same_bytes(
+    sshd: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rename, cuts = asyncssh.SFTPClient.rename, list[str]()
+
+    async def cut(self: asyncssh.SFTPClient, old: bytes, new: bytes) -> None:
+        if not cuts:
+            cuts.append(os.fsdecode(new))
+            shutil.copy2(old, new)  # somebody else's
+            sshd.cut()
+        await rename(self, old, new)
+
+    with opened(sshd, tmp_path) as destination:
+        bring(destination, "a.jpg", b"data")
+        monkeypatch.setattr(asyncssh.SFTPClient, "rename", cut)
+        with pytest.raises(FileExistsError):
+            destination.move("a.jpg", "b.jpg")
+        assert [path for path, *_ in destination.scan()] == [b"a.jpg", b"b.jpg"]
+
+
 @pytest.mark.usefixtures("in_haste")
 def test_a_server_that_stays_away_ends_it_and_is_not_asked_again(server: Server, tmp_path: Path):
     with opened(server, tmp_path) as destination:
