@@ -62,6 +62,7 @@ _MTIME: Final = "mtime"
 _MD5: Final = "md5chksum"
 _SHA1: Final = "sha1"
 _ID: Final = "mirror-id"
+_PROBE: Final = f"{STATE}/probe-"
 
 
 class Bucket(Remote):
@@ -106,11 +107,13 @@ class Bucket(Remote):
             raise unwritable(self.name, error) from error
 
     def _listed(self) -> list[tuple[bytes, Told]]:
-        found, own_marker = [], f"{STATE}/{MARKER}"
+        found, probes, own_marker = [], [], f"{STATE}/{MARKER}"
         lacks_marker = self._lies(own_marker)
         for told in self._store.listed():
             if told.path.startswith(f"{STATE}/"):
                 lacks_marker = lacks_marker and told.path != own_marker
+                if told.path.startswith(_PROBE):
+                    probes.append(told.path)
                 continue
             if told.path.endswith(f"/{STATE}/{MARKER}"):
                 raise NotOursError(
@@ -126,11 +129,20 @@ class Bucket(Remote):
                 why=f"{own_marker} is there, and is not listed",
                 hint="check what answers at its endpoint, and run again",
             )
+        self._clear_probes(probes)
         # An empty object called like a folder is what a store's own console makes one of.
         folders = {path[:at] for path, _ in found for at, byte in enumerate(path) if byte == _SLASH}
         files = [(path, told) for path, told in found if told.size_bytes or path not in folders]
         files.sort(key=lambda item: item[0])  # most stores list in this order, but not all of them
         return files
+
+    def _clear_probes(self, paths: Iterable[str]) -> None:
+        """Those of killed runs: who holds all of it knows that nobody is trying anything now."""
+        if self._lease is None or self.shard is not None:
+            return
+        for path in paths:
+            with suppress(OSError):
+                self._store.delete(path)
 
     def _known(self, batch: list[tuple[bytes, Told]]) -> list[Known]:
         remembered = self._remembered.of(path for path, _ in batch)
@@ -219,7 +231,7 @@ class Bucket(Remote):
     def probe(self) -> Abilities:
         """Find out what the store keeps of its promises."""
         # Shards may try it at once.
-        path, data = f"{STATE}/probe-{uuid.uuid4()}", b"?" * 4096
+        path, data = f"{_PROBE}{uuid.uuid4()}", b"?" * 4096
         try:
             etag = self._store.put(path, data, {})
             folds_case = self._lies(path.upper())
@@ -328,8 +340,27 @@ class Bucket(Remote):
             return
         told = self._store.head(source)
         self._refuse_taken(path)
-        self._copy(told, path)
-        self._store.delete(source)
+        try:
+            self._copy(told, path)
+        except FileNotFoundError:
+            self._take_back(told, path)
+            raise
+        self._remove(source)
+
+    def _take_back(self, told: Told, path: str) -> None:
+        """Remove a copy that cannot be proved; what it was made of must be seen to lie there."""
+        with suppress(OSError):
+            copied, lying = self._store.head(path), self._store.head(told.path)
+            if lying.etag == told.etag and _own(copied).get(_ID, "") == told.metadata.get(_ID):
+                self._store.delete(path)
+
+    def _remove(self, path: str) -> None:
+        """Delete what is there; a store that denies it is asked whether that is so."""
+        try:
+            self._store.delete(path)
+        except FileNotFoundError:
+            if self._lies(path):
+                self._store.delete(path)
 
     def set_aside(self, source: str, path: str) -> None:
         """Move a file to one of our own places, over whatever lies there."""
@@ -340,18 +371,28 @@ class Bucket(Remote):
         self._store.delete(source)
 
     def is_same_file(self, path: str, other: str) -> bool:
-        """Whether two objects carry the same id: one is a copy, and was to be the only one."""
+        """Whether one object is a copy of the other, and was to be the only one.
+
+        Both carry the same id then. Where one has none, since a store forgot it or never had any,
+        they have the same bytes.
+        """
         try:
-            ids = {self._store.head(checked(each)).metadata.get(_ID) for each in (path, other)}
+            return self._are_same(path, other)
         except OSError:
             return False
-        return len(ids) == 1 and None not in ids
+
+    def _are_same(self, path: str, other: str) -> bool:
+        one, two = (self._store.head(checked(each)) for each in (path, other))
+        ids = {_ID in told.metadata and told.metadata[_ID] for told in (one, two)}
+        if False not in ids:
+            return len(ids) == 1
+        return one.size_bytes == two.size_bytes and self.sha1(path) == self.sha1(other)
 
     def unlink_second_name(self, path: str, kept: str) -> None:
         """Remove one of two copies."""
-        if not self.is_same_file(path, kept):
+        if not self._are_same(path, kept):
             raise ValueError(f"{path} is not {kept}")
-        self._store.delete(path)
+        self._remove(path)
 
     def drop_empty_folders(self, path: str) -> None:
         """A folder is there as long as something lies in it."""

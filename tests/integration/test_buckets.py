@@ -1,14 +1,16 @@
 """Mirrors into a bucket, served by rclone: whole runs of the command, judged by rclone."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
 import sqlite3
 from asyncio.subprocess import DEVNULL
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import md5, sha1
 from pathlib import Path
@@ -18,14 +20,22 @@ from tempfile import TemporaryDirectory
 import obstore
 import pytest
 
+from mirror.core.model import Destination
+from mirror.core.secret import LiteralSecret
+from mirror.destinations import bucket_site
+from mirror.destinations import store as store_module
+from mirror.destinations.bucket_site import BucketSite
+from mirror.destinations.store import Store, Told
+from mirror.errors import UnwritableError
 from mirror.sandbox import Sandbox, sample_library
 from tests.contract.destinations.places import mounted
 from tests.integration.command import Ended, mirror, mirror_anew
-from tests.integration.mirroring import photos
+from tests.integration.mirroring import Mirrored, of_profile, photos
 from tests.integration.starts import Started, environment, started
 from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, Served, again, served
 
 URL = f"s3://{BUCKET}/photos"
+ANEW = "{taken:%Y}/new-{filename}"
 
 
 @dataclass
@@ -461,6 +471,102 @@ async def test_moves_that_were_cut_in_the_middle_leave_one_of_each(store: Served
     assert all(path.startswith("2020/new-") for path in after)
     own = [path for path in family.own() if "/moving/" in path or "/quarantine/" in path]
     assert own == []
+
+
+def bucket_of(family: Family, kind: type[Store], monkeypatch: pytest.MonkeyPatch) -> Mirrored:
+    """Its mirror in this process, by way of such a store."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(family.home / ".local/state"))
+    monkeypatch.setattr(bucket_site, "Store", kind)
+    place = Destination(
+        path=URL,
+        endpoint=family.store.endpoint,
+        region="us-east-1",
+        access_key=LiteralSecret(ACCESS_KEY),
+        secret_key=LiteralSecret(SECRET_KEY),
+    )
+    return replace(of_profile(family.home, family.sandbox), site=BucketSite(place))
+
+
+@pytest.mark.parametrize("what", ["copies", "deletes"])
+async def test_a_store_that_denies_what_it_has_gets_no_photo_twice(
+    store: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    given, denials = set[str](), Counter[str]()
+
+    class Denying(Store):
+        def copy(self, source: str, path: str) -> None:
+            super().copy(source, path)
+            given.add(path)
+
+        def head(self, path: str) -> Told:
+            if what == "copies" and path in given:
+                raise denied(path)
+            return super().head(path)
+
+        def delete(self, path: str) -> None:
+            if what == "deletes" and path.endswith(".jpg") and denials[path] < 2:
+                denials[path] += 1
+                raise denied(path)
+            super().delete(path)
+
+    async with Sandbox(photos(20)) as sandbox:
+        family = made(sandbox, store, tmp_path)
+        mirror_of = bucket_of(family, Store, monkeypatch)
+        await mirror_of.synced()
+        before = family.objects()
+        denying = bucket_of(family, Denying, monkeypatch)
+        denying.layout(ANEW)
+        run = await denying.run()
+        assert len(run.report.failures) == (20 if what == "copies" else 0)
+        mirror_of = bucket_of(family, Store, monkeypatch)
+        mirror_of.layout(ANEW)
+        await mirror_of.synced()
+    after = family.objects()
+    assert sorted(after.values()) == sorted(before.values())
+    assert all(path.startswith("2020/new-IMG_") for path in after)
+
+
+def denied(path: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+
+async def test_a_store_that_dies_and_forgets_in_the_middle_of_moves_has_one_of_each(
+    store: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """rclone keeps what is written beside an object only as long as it runs."""
+
+    class Dying(Store):
+        def delete(self, path: str) -> None:
+            if path.endswith("7.jpg"):
+                store.process.kill()
+                store.process.wait()
+            super().delete(path)
+
+    monkeypatch.setattr(store_module, "_RETRIES", {"max_retries": 0})
+    async with Sandbox(photos(20)) as sandbox:
+        family = made(sandbox, store, tmp_path)
+        await bucket_of(family, Store, monkeypatch).synced()
+        before = family.objects()
+        dying = bucket_of(family, Dying, monkeypatch)
+        dying.layout(ANEW)
+        with pytest.raises(UnwritableError, match="cannot be used as a destination"):
+            await dying.run()
+        with again(store) as restarted:
+            back = Family(sandbox, restarted, family.home)
+            halfway = back.objects()
+            assert len(halfway) > len(before), "else nothing was cut"
+            for lease in back.own():
+                if lease.startswith(".mirror/locks/"):  # of this process, which is alive
+                    obstore.delete(restarted.store("photos"), lease)
+            sandbox.requests.clear()
+            mirror_of = bucket_of(back, Store, monkeypatch)
+            mirror_of.layout(ANEW)
+            await mirror_of.synced()
+            after = back.objects()
+    assert sorted(after.values()) == sorted(before.values())
+    assert all(path.startswith("2020/new-IMG_") for path in after)
+    assert family.originals() == 0
 
 
 async def test_replacements_that_were_cut_in_the_middle_keep_both(store: Served, tmp_path: Path):

@@ -15,14 +15,14 @@ from uuid import uuid4
 import obstore
 import pytest
 
-from mirror.core.model import EntryKind
+from mirror.core.model import EntryKind, Shard
 from mirror.destinations import MARKER, PARTIAL, STATE, lock, partial
 from mirror.destinations.bucket import Bucket
 from mirror.destinations.lock import this_process
 from mirror.destinations.store import PART_BYTES, Account, Store, Told
 from mirror.errors import LockedError, UnwritableError
 from tests.contract.destinations.places import BucketHands
-from tests.stores import Served, served
+from tests.stores import Served, again, served
 
 NAME = "s3://bucket/some"
 
@@ -265,6 +265,106 @@ def test_a_copy_that_was_to_be_a_move_is_told_from_another_file(store: Served, t
             bucket.unlink_second_name("b.jpg", "a.jpg")
         bucket.unlink_second_name("c.jpg", "a.jpg")
         assert [path for path, *_ in bucket.scan()] == [b"a.jpg", b"b.jpg"]
+
+
+def test_a_copy_whose_store_forgot_its_id_is_told_by_its_bytes(tmp_path: Path):
+    with served(tmp_path) as store:
+        with made(Store, store, tmp_path) as bucket:
+            bring(bucket, "a.jpg", b"data")
+            bring(bucket, "b.jpg", b"same")
+        obstore.copy(store.store(tmp_path.name), "a.jpg", "c.jpg")
+        store.process.kill()  # rclone keeps what is written beside an object as long as it runs
+        with again(store) as restarted, made(Store, restarted, tmp_path) as bucket:
+            assert not bucket._store.head("a.jpg").metadata.get("mirror-id")
+            assert bucket.is_same_file("a.jpg", "c.jpg")
+            assert not bucket.is_same_file("a.jpg", "b.jpg")
+            assert not bucket.is_same_file("a.jpg", "nothing")
+            with pytest.raises(ValueError, match="is not"):
+                bucket.unlink_second_name("b.jpg", "a.jpg")
+            bucket.unlink_second_name("a.jpg", "c.jpg")
+            assert [path for path, *_ in bucket.scan()] == [b"b.jpg", b"c.jpg"]
+
+
+class Denying(Store):
+    """Now and then has nothing of what it has: of which requests, for which paths, how often."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account)
+        self.denies: dict[tuple[str, str], int] = {}
+
+    def _deny(self, request: str, path: str) -> None:
+        left = self.denies.get((request, path), 0)
+        self.denies[request, path] = left - 1
+        if left > 0:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    def head(self, path: str) -> Told:
+        self._deny("head", path)
+        return super().head(path)
+
+    def copy(self, source: str, path: str) -> None:
+        super().copy(source, path)
+        self._deny("copy", path)  # after it was done
+
+    def delete(self, path: str) -> None:
+        self._deny("delete", path)
+        super().delete(path)
+
+
+def test_a_copy_that_a_store_denies_is_taken_back(store: Served, tmp_path: Path):
+    with made(Denying, store, tmp_path) as bucket:
+        assert isinstance(bucket._store, Denying)
+        bring(bucket, "a.jpg", b"data")
+        bucket._store.denies["copy", "b.jpg"] = 1
+        with pytest.raises(FileNotFoundError):
+            bucket.move("a.jpg", "b.jpg")
+        assert [path for path, *_ in bucket.scan()] == [b"a.jpg"]
+        bucket.move("a.jpg", "b.jpg")
+        assert [path for path, *_ in bucket.scan()] == [b"b.jpg"]
+
+
+def test_an_object_that_a_store_denies_when_it_is_to_go_goes(store: Served, tmp_path: Path):
+    with made(Denying, store, tmp_path) as bucket:
+        assert isinstance(bucket._store, Denying)
+        bring(bucket, "a.jpg", b"data")
+        bucket._store.denies["delete", "a.jpg"] = 1
+        bucket.move("a.jpg", "b.jpg")
+        assert [path for path, *_ in bucket.scan()] == [b"b.jpg"]
+
+
+def test_what_was_overtaken_is_not_taken_back(store: Served, tmp_path: Path):
+    """Another program's object at the path of a move that failed stays."""
+
+    class Overtaken(Denying):
+        def copy(self, source: str, path: str) -> None:  # noqa: ARG002
+            self.put(path, b"data", {})
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    with made(Overtaken, store, tmp_path) as bucket:
+        bring(bucket, "a.jpg", b"data")
+        with pytest.raises(FileNotFoundError):
+            bucket.move("a.jpg", "b.jpg")
+        assert [path for path, *_ in bucket.scan()] == [b"a.jpg", b"b.jpg"]
+
+
+def test_what_a_killed_run_was_trying_is_cleared_away_by_who_holds_all_of_it(
+    store: Served, tmp_path: Path
+):
+    with made(Store, store, tmp_path) as bucket:
+        left = f"{STATE}/probe-{uuid4()}"
+        bucket._store.put(left, b"?", {})
+        bring(bucket, "probe-1.jpg", b"data")
+        list(bucket.scan())  # for a look alone, nothing is touched
+        bucket.check_alone()
+        assert bucket._lies(left)
+        shard = Bucket(bucket._store, NAME, tmp_path / "shard", shard=Shard(1, 2))
+        shard.prepare()
+        with shard, shard.locked():  # another one may be trying
+            list(shard.scan())
+        assert bucket._lies(left)
+        with bucket.locked():
+            assert [path for path, *_ in bucket.scan()] == [b"probe-1.jpg"]
+        assert not bucket._lies(left)
 
 
 def test_a_listing_is_asked_for_more_only_once(store: Served, tmp_path: Path):
