@@ -30,7 +30,7 @@ from mirror.errors import UnwritableError
 from mirror.sandbox import Sandbox, sample_library
 from tests.contract.destinations.places import mounted
 from tests.integration.command import Ended, mirror, mirror_anew
-from tests.integration.mirroring import Mirrored, of_profile, photos
+from tests.integration.mirroring import NOON, Mirrored, content, of_profile, photos
 from tests.integration.starts import Started, environment, started
 from tests.stores import ACCESS_KEY, BUCKET, SECRET_KEY, Served, again, served
 
@@ -271,7 +271,8 @@ async def test_an_older_copy_of_the_index_does_not_replace_what_came_after_it(fa
     await family.synced()
     store, path = family.store.store("photos"), ".mirror/index.sqlite3"
     older = bytes(obstore.get(store, path).bytes())
-    gone = next(family.sandbox.library.own())
+    gone = family.sandbox.library.upload("gone.jpg", content("gone"), taken_at=NOON)
+    await family.synced()
     family.sandbox.library.trash(gone.id)
     ended = await family.synced()
     (counts,) = (line["counts"] for line in ended.events("run.end"))
