@@ -8,11 +8,12 @@ in no log line, and neither is what an error of the connection says of it.
 import asyncio
 from typing import Final
 
+import aiohttp
 from yarl import URL
 
 from mirror import __version__
 from mirror.errors import ExitCode, MirrorError
-from mirror.web import aiohttp, trusted
+from mirror.web import trusted
 
 TRIES: Final = 3
 MOST_BODY_BYTES: Final = 10_000  # healthchecks.io keeps 100 kB, others less

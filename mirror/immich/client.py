@@ -16,6 +16,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
 
+import aiohttp
 from yarl import URL
 
 from mirror import __version__
@@ -33,7 +34,7 @@ from mirror.immich import refusal
 from mirror.immich.direct import Answer as DirectAnswer
 from mirror.immich.direct import Direct
 from mirror.immich.retry import RetryPolicy
-from mirror.web import aiohttp, trusted
+from mirror.web import trusted
 
 _T = TypeVar("_T")
 

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
+import aiohttp
 from yarl import URL
 
 from mirror.errors import (
@@ -24,7 +25,6 @@ from mirror.errors import (
     TransientError,
     UnavailableError,
 )
-from mirror.web import aiohttp
 
 # Raised by aiohttp while connecting, sending, or reading a body.
 BROKEN: Final = (aiohttp.ClientError, OSError, TimeoutError)

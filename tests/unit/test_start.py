@@ -62,19 +62,3 @@ def test_a_command_that_logs_does_not_load_rich_for_it(tmp_path: Path):
         env={"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
         check=True,
     )
-
-
-def test_no_certificate_is_read_before_tls_is_spoken(tmp_path: Path):
-    code = (
-        "from mirror import commands, pings, web; from aiohttp import connector\n"
-        "for context in (connector._SSL_CONTEXT_VERIFIED, connector._SSL_CONTEXT_UNVERIFIED):\n"
-        "    assert context.cert_store_stats()['x509'] == 0\n"
-        "assert web.trusted.cache_info().currsize == 0\n"
-        "assert connector._SSL_CONTEXT_VERIFIED.verify_mode.name == 'CERT_REQUIRED'\n"
-        "import ssl; assert 'set_default_verify_paths' not in vars(ssl.SSLContext)\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code],
-        env={"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=True,
-    )
