@@ -6,11 +6,12 @@ Leaves no trace.
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mirror.core.model import Destination
-from mirror.destinations import site_of
+from mirror.destinations import site_of, unwritable
 from mirror.errors import (
     DestinationError,
     MirrorError,
@@ -76,7 +77,22 @@ def _problems(
             why=f"its marker names user {status.marker.user_id}, this account is {user_id}",
             hint="check the key; to give the folder to this user, pass --rebind once",
         )
+    if status.marker is None:
+        yield from _others(destination)
     yield from _room(seen, destination)
+
+
+def _others(destination: Destination) -> Iterator[MirrorError]:
+    """Other destinations in a place that is to become one: a run would refuse it."""
+    site = site_of(destination)
+    try:
+        with site.open() or nullcontext() as folder:
+            if folder is not None:
+                folder.check_alone()
+    except MirrorError as error:
+        yield error
+    except OSError as error:
+        yield unwritable(site.name, error)
 
 
 def _room(seen: Premises, destination: Destination) -> Iterator[DestinationError]:

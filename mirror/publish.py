@@ -5,6 +5,7 @@ with their intents; the rows are published with the next batch, when the names a
 """
 
 import asyncio
+import errno
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,7 @@ from mirror.destinations import (
 )
 from mirror.errors import ConflictError, MirrorError
 from mirror.index import Index, Pending, Quarantined
+from mirror.logs import printable
 from mirror.threads import in_thread, side_by_side
 from mirror.transfer import Received
 
@@ -181,10 +183,17 @@ def _intent(staged: Staged) -> Pending:
 
 
 def _refused(staged: Staged, error: OSError) -> ConflictError:
+    path, why = printable(staged.row.path), error.strerror or str(error)
+    if error.errno == errno.EILSEQ:
+        return ConflictError(
+            f"{path}: this name cannot be written there",
+            why=why,
+            hint='set names = "portable" for this mirror, or rename the photo in Immich',
+        )
     taken = isinstance(error, FileExistsError)
     what = "something else lies there now" if taken else "the file system refuses this path"
     return ConflictError(
-        f"{staged.row.path}: {what}",
-        why=error.strerror or str(error),
+        f"{path}: {what}",
+        why=why,
         hint="run again; if it repeats, rename the photo in Immich, or choose another layout",
     )

@@ -7,6 +7,7 @@ what was written before it. Shards of one division do not see each other.
 """
 
 import json
+import re
 import threading
 import time
 import uuid
@@ -25,6 +26,9 @@ from mirror.errors import LockedError, UnwritableError
 FOLDER: Final = f"{STATE}/locks"
 RENEWED_EACH_S: Final = 60.0
 _LASTS: Final = timedelta(minutes=10)
+_NAME: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)  # by that, all live
+_MOST_BYTES: Final = 1 << 16  # more is none
 
 
 class Leasing(Protocol):
@@ -102,10 +106,14 @@ class Lease:
     def _others(self) -> list[Told]:
         """Those that live, by the store's clock; those that are over are cleared away."""
         found = list(self._store.listed(FOLDER))
-        now = max(told.modified for told in found) if found else datetime.now(UTC)
+        # Not by the newest: one from when the store's clock was ahead would make all others old.
+        own = (told.modified for told in found if told.path == self._path)
+        now = next(own, _LONG_AGO)
         living = []
         for told in found:
             if told.path == self._path or _are_apart(self._shard, told):
+                continue
+            if not _is_one(self._store, told):
                 continue
             if now - told.modified > _LASTS or is_dead_here(_read(self._store, told.path)):
                 self._store.delete(told.path)
@@ -136,7 +144,7 @@ def check_free(store: Leasing, name: str, shard: Shard | None = None) -> None:
     for told in store.listed(FOLDER):
         if now - told.modified > _LASTS or _are_apart(shard, told):
             continue
-        if not is_dead_here(_read(store, told.path)):
+        if _is_one(store, told) and not is_dead_here(_read(store, told.path)):
             raise _refused_by(told, store, name)
 
 
@@ -144,8 +152,22 @@ def _shard_of(told: Told) -> Shard | None:
     return shard_named(told.path.rpartition("/")[2])
 
 
+def _is_one(store: Leasing, told: Told) -> bool:
+    """Whether it is a lease; by its name alone while it is being written, and empty."""
+    if _NAME.search(told.path):
+        return True
+    is_small = 0 < told.size_bytes <= _MOST_BYTES
+    return is_small and _read(store, told.path).keys() >= {"pid", "host"}
+
+
 def _refused_by(told: Told, store: Leasing, name: str) -> LockedError:
-    return refused(name, who(_read(store, told.path)), _shard_of(told))
+    error = refused(name, who(_read(store, told.path)), _shard_of(told))
+    if told.modified - datetime.now(UTC) > _LASTS:
+        error.hint = (
+            "wait for it to end and run again; it is dated in the future and never gets old:"
+            f" if its machine is no more, remove {told.path}"
+        )
+    return error
 
 
 def refused(name: str, holder: str, shard: Shard | None = None) -> LockedError:

@@ -315,7 +315,7 @@ def _key(path: str) -> str:
     except UnicodeEncodeError:
         raise OSError(errno.EILSEQ, "keys are UTF-8", path) from None
     if re.search(r"[\x00-\x1f\x7f]", path):
-        raise OSError(errno.EILSEQ, "obstore takes no control characters", path)
+        raise OSError(errno.EILSEQ, "objects get no names with control characters", path)
     if any(len(name) > _LONGEST_NAME_BYTES for name in encoded.split(b"/")):
         raise OSError(errno.ENAMETOOLONG, "File name too long", path)
     return path

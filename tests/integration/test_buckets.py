@@ -624,6 +624,62 @@ async def test_another_machines_run_is_not_disturbed(family: Family):
     assert not [path for path in family.own() if path.startswith(".mirror/locks/")]
 
 
+async def test_a_hold_that_the_store_dates_in_the_future_is_said_to_be_and_hides_nobody(
+    family: Family,
+):
+    await family.synced()
+    holder = json.dumps({"pid": 1, "host": "elsewhere", "boot": "x", "since": "today"}).encode()
+    outside = family.store.store("photos")
+    obstore.put(outside, ".mirror/locks/ahead", holder, attributes={"mtime": "4000000000"})
+    for command in ("sync", "plan"):
+        ended = await family.run(command, "family")
+        assert ended.code == 7, ended.said
+        assert "dated in the future" in ended.said
+        assert "remove .mirror/locks/ahead" in ended.said
+    obstore.put(outside, ".mirror/locks/living", holder)
+    assert (await family.run("sync", "family")).code == 7
+    assert {".mirror/locks/ahead", ".mirror/locks/living"} <= family.own()
+
+
+async def test_what_is_no_hold_of_ours_holds_nobody_up_and_stays(family: Family):
+    await family.synced()
+    outside = family.store.store("photos")
+    junk = {
+        ".mirror/locks/.DS_Store": b"Bud1",
+        ".mirror/locks/notes.txt": b"",
+        ".mirror/locks/l": b"[1]",
+    }
+    for path, data in junk.items():
+        obstore.put(outside, path, data)
+    assert (await family.run("plan", "family")).code == 0
+    await family.synced()
+    assert set(junk) <= family.own()
+    obstore.put(outside, ".mirror/locks/0b3c5a52-2a39-4f1a-9f4e-4f6f0f6a7a11", b"")  # half written
+    assert (await family.run("sync", "family")).code == 7
+
+
+async def test_a_bucket_around_another_mirror_is_refused_before_a_run(family: Family):
+    await family.synced()
+    family.write(family.destination(url=f"s3://{BUCKET}"))
+    ended = await family.run("profile", "check", "family", "--online")
+    assert ended.code == 4, ended.said
+    assert "not-ours" in ended.said
+
+
+async def test_a_name_with_a_control_character_is_refused_with_what_helps(family: Family):
+    own = family.sandbox.library.own()
+    photo = next(asset for asset in own if asset.original_file_name.endswith(".jpg"))
+    family.sandbox.library.rename(photo.id, "a\nb.jpg")
+    family.write(text='names = "posix"\nlayout = "{filename}"')
+    ended = await family.run("sync", "family")
+    assert ended.code == 1, ended.said
+    (failed,) = (line for line in ended.events("asset.failed") if line["asset_id"] == photo.id)
+    assert failed["error.message"].startswith("a\\nb.jpg: ")
+    assert 'names = "portable"' in failed["error.hint"]
+    assert "obstore" not in ended.said
+    assert "a; b.jpg" not in ended.said
+
+
 async def test_two_machines_take_turns(family: Family):
     await family.synced()
     other = Family(family.sandbox, family.store, family.home.with_name("other"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -218,6 +219,20 @@ async def test_what_is_to_come_is_what_is_not_there_yet(family: Household):
     assert place["last_success_at"]
     assert place["mount"]
     assert place["free_bytes"] > 0
+
+
+async def test_a_place_around_another_mirror_is_refused_before_a_run(family: Household):
+    await family.sync()
+    inside = family.root / "inside"
+    moved = family.root.rename(family.home / "moved")
+    inside.parent.mkdir()
+    moved.rename(inside)
+    shutil.rmtree(family.state)
+    told = await found(family)
+    assert told["exit_code"] == 4
+    (place,) = told["mirrors"][0]["destinations"]
+    assert codes(place["problems"]) == ["not-ours"]
+    assert not (family.root / ".mirror").exists()
 
 
 async def test_what_will_not_fit_is_exit_code_4(family: Household):

@@ -36,6 +36,8 @@ async def test_a_finished_folder_is_taken_elsewhere_and_proved_there(
         assert (await mirror(tmp_path, "sync", "family")).code == 0
     photos = tmp_path / "photos"
 
+    (photos / "mine.txt").write_text("no photo of the mirror")
+
     filters = ("--filter", "+ /.mirror/SHA1SUMS", "--filter", "- /.mirror/**")
     done = run("sync", *filters, "--max-delete", "100", str(photos), f"{remote}photos")
     assert done.returncode == 0, done.stderr
@@ -43,11 +45,13 @@ async def test_a_finished_folder_is_taken_elsewhere_and_proved_there(
     assert len(tree(photos)) > 20
 
     sums = str(photos / ".mirror/SHA1SUMS")
-    proof = ("checksum", "sha1", sums, f"{remote}photos", "--download", "--filter", "- /.mirror/**")
+    proof = ("checksum", "sha1", sums, f"{remote}photos", "--download", "--one-way")
     proved = run(*proof)
     assert proved.returncode == 0, proved.stderr
-    path = next(iter(tree(photos)))
-    (elsewhere / "photos" / path).write_bytes(b"rotten")
+    copied = elsewhere / "photos" / next(path for path in tree(photos) if path != "mine.txt")
+    copied.write_bytes(b"rotten")
+    assert run(*proof).returncode != 0
+    copied.unlink()
     assert run(*proof).returncode != 0
 
 
@@ -73,7 +77,7 @@ def test_the_recipes_are_those_of_the_reference():
     reference = (Path(__file__).parents[2] / "profiles/README.md").read_text()
     for part in (
         "--filter '+ /.mirror/SHA1SUMS' --filter '- /.mirror/**'",
-        "rclone checksum sha1",
+        "rclone checksum sha1 /srv/photos/.mirror/SHA1SUMS remote:photos --one-way",
         "rclone serve s3",
     ):
         assert part in reference
