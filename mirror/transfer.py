@@ -490,13 +490,14 @@ class Fetcher:
 
     def _no_room(self, asset: Asset, wanted_bytes: int, why: str) -> NoSpaceError:
         where, hint = self._folder.name, "make room"
+        lower = ", or lower min_free" if self._min_free_bytes else ""
         if isinstance(self._folder, Spooling) and self._is_full_here(wanted_bytes):
             why += f", the index {_FOR_INDEX_BYTES}; {WAITING}"
             where, hint = str(self._folder.spool), ELSEWHERE
         return NoSpaceError(
             f"{where}: no room for {asset.original_file_name!r}",
             why=why,
-            hint=f"{hint}, or lower min_free, and run again: what is there stays",
+            hint=f"{hint}{lower}, and run again: what is there stays",
         )
 
     def _damaged(self, asset: Asset, name: str, part: _Partial) -> ChecksumMismatchError:

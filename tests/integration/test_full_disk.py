@@ -11,6 +11,8 @@ import pytest
 from mirror.core.model import OnGone
 from mirror.errors import ExitCode, NoSpaceError
 from mirror.sandbox import Library, Sandbox
+from tests import servers
+from tests.integration import test_servers
 from tests.integration.command import Ended, mirror, write_profile
 from tests.integration.mirroring import (
     NOON,
@@ -156,6 +158,27 @@ async def test_more_goes_to_a_bucket_than_has_room_here_at_once(family: Family, 
     assert len(family.objects()) == _COUNT
 
 
+async def test_more_goes_to_a_server_than_has_room_here_at_once(tmp_path: Path):
+    async with Sandbox(photos(_COUNT, _BYTES)) as sandbox:
+        with servers.served("openssh", tmp_path) as server:
+            family = test_servers.made(sandbox, server, tmp_path)
+            with mounted(family.state, "-o", "size=2m"):
+                assert await family.synced() == {"downloaded": _COUNT}
+
+
+async def test_a_servers_full_disk_is_not_taken_for_this_machines(tmp_path: Path):
+    async with Sandbox(photos(_COUNT, _BYTES)) as sandbox:
+        with (
+            mounted(tmp_path / "there/served", "-o", "size=2m"),
+            servers.served("openssh", tmp_path / "there") as server,
+        ):
+            family = test_servers.made(sandbox, server, tmp_path)
+            said = await family.refused("sync")
+            assert "no-space" in said
+            assert f'"{server.url()}' in said
+            assert "XDG_STATE_HOME" not in said
+
+
 async def test_what_is_remembered_of_many_files_takes_no_room_from_originals(tmp_path: Path):
     async with Sandbox(photos(600, 10_000)) as sandbox:
         with served(tmp_path) as store:
@@ -171,8 +194,8 @@ async def test_what_is_full_on_the_way_to_a_bucket_is_said_to_be_this_machines_d
     state = family.home / ".local/state/mirror"
     with mounted(state, "-o", "size=3m"):
         await family.run("plan", "family")
-        for free_bytes in (64 << 10, 128 << 10, 192 << 10, 256 << 10, 320 << 10):
-            _fill(state / "ballast", free_bytes)
+        for free_kib in (0, 8, 20, 64, 128, 192, 256, 320):
+            _fill(state / "ballast", free_kib << 10)
             ended = await family.run("sync", "family")
             (state / "ballast").unlink()
             assert ended.code == 4, ended.said
