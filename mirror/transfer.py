@@ -556,7 +556,7 @@ def _given_up(asset: Asset, error: TransientError, *, opened: bool) -> MirrorErr
     return TransferError(
         f"{asset.original_file_name!r}: the download broke off each time",
         why=error.why or error.what,
-        hint="run again; what came is kept and resumed",
+        hint="run again; what came of a large file is kept and resumed",
     )
 
 

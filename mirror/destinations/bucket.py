@@ -378,7 +378,7 @@ class Bucket(Remote):
         """
         try:
             return self._are_same(path, other)
-        except OSError:
+        except FileNotFoundError:
             return False
 
     def _are_same(self, path: str, other: str) -> bool:

@@ -19,6 +19,8 @@ from mirror.web import trusted
 
 _HEAD_BYTES: Final = 1 << 18  # what follows a head comes with it
 _PIECE_BYTES: Final = 1 << 20
+_STRAY_BYTES: Final = 1 << 12
+_MOST_DIGITS: Final = 18
 _REST_S: Final = 60.0  # after a connection that could not be had: aiohttp finds out why
 _HAPPY_EYEBALLS_S: Final = 0.25  # as aiohttp has it
 _PATH: Final = re.compile(r"[\w/.~%-]+", re.ASCII)
@@ -88,6 +90,10 @@ class Direct:
             connection.abort()
             self._rests_until_s = math.inf  # the next ones will be of that kind, too
             return None
+        except TimeoutError:
+            connection.abort()
+            self._rests_until_s = get_running_loop().time() + _REST_S  # perhaps not understood
+            raise
         except BaseException:
             connection.abort()
             raise
@@ -219,7 +225,9 @@ class _Head:
         self.headers = CIMultiDict([(name, value.rstrip(" \t")) for name, value in found])
         told = self.headers.getall("Content-Length", ())
         # A line that was passed over, a body in chunks or compressed: what it means, others know.
-        if len(found) != lines or len(told) != 1 or not (told[0].isascii() and told[0].isdigit()):
+        if len(found) != lines or len(told) != 1 or len(told[0]) > _MOST_DIGITS:
+            raise _OddError
+        if not (told[0].isascii() and told[0].isdigit()):
             raise _OddError
         if "Transfer-Encoding" in self.headers or "Content-Encoding" in self.headers:
             raise _OddError
@@ -235,6 +243,7 @@ class _Connection(BufferedProtocol):
         self._loop = get_running_loop()
         self._transport = cast("asyncio.Transport", None)  # until it is connected
         self._buffer = bytearray(_HEAD_BYTES)
+        self._stray = bytearray(_STRAY_BYTES)  # where goes what nobody asked for
         self._came_bytes = 0  # of a head, and of what came with it
         self._asking: Future[_Head] | None = None
         # A piece of the body: what has come of it, and what of that was taken.
@@ -252,6 +261,10 @@ class _Connection(BufferedProtocol):
     def is_done(self) -> bool:
         """Whether all of the answer came."""
         return not self._left_bytes and self._filled_bytes == len(self._piece)
+
+    @property
+    def _is_asked(self) -> bool:
+        return self._asking is not None and not self._asking.done()
 
     def is_fit(self, since_s: float) -> bool:
         """Whether it can be asked again, and was used since then."""
@@ -325,6 +338,8 @@ class _Connection(BufferedProtocol):
 
     def get_buffer(self, _: int) -> memoryview:
         """Where the next bytes go."""
+        if self._error is not None or (self.is_done and not self._is_asked):
+            return memoryview(self._stray)  # the body lies in the buffer, and may still be read
         if not self.is_done:
             return self._piece[self._filled_bytes :]
         return memoryview(self._buffer)[self._came_bytes :]
@@ -332,6 +347,8 @@ class _Connection(BufferedProtocol):
     def buffer_updated(self, size_bytes: int) -> None:
         """There they are."""
         self._moved_s = self._loop.time()
+        if self._error is not None:
+            return
         if self.is_done:
             self._read_head(size_bytes)
             return
@@ -340,11 +357,12 @@ class _Connection(BufferedProtocol):
         self._fill(size_bytes)
 
     def _read_head(self, size_bytes: int) -> None:
+        if not self._is_asked:
+            self._fail(ConnectionResetError("the server said what nobody had asked"))
+            return
         self._came_bytes += size_bytes
         end = self._buffer.find(_END, 0, self._came_bytes)
-        if self._asking is None or self._asking.done():
-            self._fail(ConnectionResetError("the server said what nobody had asked"))
-        elif end >= 0:
+        if end >= 0:
             self._begin(end)
         elif self._came_bytes == len(self._buffer):
             self._fail(_OddError())
@@ -389,6 +407,7 @@ class _Connection(BufferedProtocol):
 
     def _fail(self, error: Exception) -> None:
         self._error = self._error or error
+        self._transport.abort()  # nothing that still comes is of use
         for waiting in (self._asking, self._coming):
             if waiting is None or waiting.done():
                 continue

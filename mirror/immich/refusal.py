@@ -187,7 +187,9 @@ def _broken(error: BaseException, url: URL) -> tuple[str, str, bool]:
     if isinstance(error, aiohttp.ClientConnectorError):
         hint = f"is Immich running, and is {url.port} its port?"
         return f"the connection failed: {error.os_error}", hint, False
-    why = f"the connection broke: {str(error) or type(error).__name__}"
+    # Of a line that is no answer, aiohttp quotes all.
+    told = str(error)[:_LONGEST_TEXT] or type(error).__name__
+    why = f"the connection broke: {told}"
     return why, "is the server restarting, or a proxy limiting?", False
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 from yarl import URL
 
-from mirror.errors import ExitCode, ServerUnreachableError
+from mirror.errors import ExitCode, ServerUnreachableError, TransientError
 from mirror.immich.client import Client
 from mirror.immich.direct import Answer, Direct
 from mirror.pings import PingError, ping_end
@@ -435,3 +435,69 @@ async def test_without_it_nobody_is_told_anything(
         await ping_end(f"{url}/ping", ExitCode.OK, "", tries=1)
     await server.close()
     assert asked == []
+
+
+async def test_what_comes_behind_a_body_never_gets_into_it():
+    """Whoever hashes it may write it a moment later."""
+    body, garbage = bytes(range(256)) * 800, b"Z" * 300_000
+    said = whole(body)
+    async with serving(saying(said[:1000], said[1000:], garbage, pause_s=0.05)) as server:
+        direct = server.direct()
+        answer = await asked(direct)
+        piece = await answer.read()
+        assert piece == body
+        await asyncio.sleep(0.3)
+        assert piece == body
+        answer.close()
+        assert (await asked(direct)).status == 200
+        assert server.connections == 2, "what said too much is not asked again"
+        direct.close()
+
+
+async def test_behind_one_that_says_too_much_no_more_is_read(caplog: pytest.LogCaptureFixture):
+    async def speaking(_asked: bytes, writer: Writer) -> None:
+        writer.write(whole())
+        with suppress(ConnectionError):
+            for _ in range(200):
+                writer.write(b"Z" * 100_000)
+                await writer.drain()
+
+    async with serving(speaking) as server:
+        direct = server.direct()
+        with suppress(OSError):
+            answer = await direct.get("/assets/1/original", {})
+            if answer is not None:
+                assert await body_of(answer) == BODY
+        await asyncio.wait_for(server.left.wait(), 20)
+        direct.close()
+    assert caplog.text == ""
+
+
+async def test_a_length_of_thousands_of_digits_is_for_others_to_judge():
+    head = HEAD.replace(b"%d", b"1" * 5000)
+    async with serving(saying(head + BODY)) as server:
+        direct = server.direct()
+        assert await direct.get("/assets/1/original", {}) is None
+        direct.close()
+
+
+async def test_after_an_answer_that_never_began_the_other_way_is_tried():
+    async with serving(saying(b"HTTP/1.1 200 OK\nContent-Length: 1\n\nx")) as server:
+        direct = server.direct(read_s=0.2)
+        with pytest.raises(TimeoutError):
+            await direct.get("/assets/1/original", {})
+        assert await direct.get("/assets/1/original", {}) is None
+        direct.close()
+
+
+async def test_what_is_no_answer_is_quoted_in_few_words():
+    said = whole() + b"Z" * 100_000 + b"\r\n\r\n"
+    async with (
+        serving(saying(said, hangs_up=True)) as server,
+        Client(str(server.url.with_path("")), "key") as client,
+    ):
+        with pytest.raises(TransientError) as refused:
+            async with client.original("1") as original:
+                await original.read()
+    assert "the connection broke" in refused.value.outcome.why
+    assert len(str(refused.value.outcome)) < 1000
