@@ -720,4 +720,5 @@ def test_what_is_under_way_when_a_session_ends_does_not_hang(sshd: Server):
     looking.start()
     session.close()
     looking.join(30)
+    sshd.cut()  # what is frozen ends by no wish
     assert told == ["the connection is closed"]
