@@ -489,6 +489,13 @@ def bucket_of(family: Family, kind: type[Store], monkeypatch: pytest.MonkeyPatch
     return replace(of_profile(family.home, family.sandbox), site=BucketSite(place))
 
 
+def moving(family: Family, kind: type[Store], monkeypatch: pytest.MonkeyPatch) -> Mirrored:
+    """The same with another layout than before: every photo is to move."""
+    mirror_of = bucket_of(family, kind, monkeypatch)
+    mirror_of.layout(ANEW)
+    return mirror_of
+
+
 @pytest.mark.parametrize("what", ["copies", "deletes"])
 async def test_a_store_that_denies_what_it_has_gets_no_photo_twice(
     store: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
@@ -513,16 +520,11 @@ async def test_a_store_that_denies_what_it_has_gets_no_photo_twice(
 
     async with Sandbox(photos(20)) as sandbox:
         family = made(sandbox, store, tmp_path)
-        mirror_of = bucket_of(family, Store, monkeypatch)
-        await mirror_of.synced()
+        await bucket_of(family, Store, monkeypatch).synced()
         before = family.objects()
-        denying = bucket_of(family, Denying, monkeypatch)
-        denying.layout(ANEW)
-        run = await denying.run()
+        run = await moving(family, Denying, monkeypatch).run()
         assert len(run.report.failures) == (20 if what == "copies" else 0)
-        mirror_of = bucket_of(family, Store, monkeypatch)
-        mirror_of.layout(ANEW)
-        await mirror_of.synced()
+        await moving(family, Store, monkeypatch).synced()
     after = family.objects()
     assert sorted(after.values()) == sorted(before.values())
     assert all(path.startswith("2020/new-IMG_") for path in after)
@@ -549,8 +551,7 @@ async def test_a_store_that_dies_and_forgets_in_the_middle_of_moves_has_one_of_e
         family = made(sandbox, store, tmp_path)
         await bucket_of(family, Store, monkeypatch).synced()
         before = family.objects()
-        dying = bucket_of(family, Dying, monkeypatch)
-        dying.layout(ANEW)
+        dying = moving(family, Dying, monkeypatch)
         with pytest.raises(UnwritableError, match="cannot be used as a destination"):
             await dying.run()
         with again(store) as restarted:
@@ -561,9 +562,7 @@ async def test_a_store_that_dies_and_forgets_in_the_middle_of_moves_has_one_of_e
                 if lease.startswith(".mirror/locks/"):  # of this process, which is alive
                     obstore.delete(restarted.store("photos"), lease)
             sandbox.requests.clear()
-            mirror_of = bucket_of(back, Store, monkeypatch)
-            mirror_of.layout(ANEW)
-            await mirror_of.synced()
+            await moving(back, Store, monkeypatch).synced()
             after = back.objects()
     assert sorted(after.values()) == sorted(before.values())
     assert all(path.startswith("2020/new-IMG_") for path in after)

@@ -253,16 +253,21 @@ def test_whether_a_store_overwrites_is_known_and_nothing_is_lost(store: Served, 
     assert hands.get("a.jpg") == b"theirs"
 
 
+def assert_copy_alone_is_the_same(bucket: Bucket) -> None:
+    """Where c.jpg is a copy of a.jpg, and b.jpg is not."""
+    assert bucket.is_same_file("a.jpg", "c.jpg")
+    assert not bucket.is_same_file("a.jpg", "b.jpg")
+    assert not bucket.is_same_file("a.jpg", "nothing")
+    with pytest.raises(ValueError, match="is not"):
+        bucket.unlink_second_name("b.jpg", "a.jpg")
+
+
 def test_a_copy_that_was_to_be_a_move_is_told_from_another_file(store: Served, tmp_path: Path):
     with made(Store, store, tmp_path) as bucket:
         bring(bucket, "a.jpg", b"data")
         bring(bucket, "b.jpg", b"data")
         obstore.copy(store.store(tmp_path.name), "a.jpg", "c.jpg")  # as a killed move leaves it
-        assert bucket.is_same_file("a.jpg", "c.jpg")
-        assert not bucket.is_same_file("a.jpg", "b.jpg")
-        assert not bucket.is_same_file("a.jpg", "nothing")
-        with pytest.raises(ValueError, match="is not"):
-            bucket.unlink_second_name("b.jpg", "a.jpg")
+        assert_copy_alone_is_the_same(bucket)
         bucket.unlink_second_name("c.jpg", "a.jpg")
         assert [path for path, *_ in bucket.scan()] == [b"a.jpg", b"b.jpg"]
 
@@ -276,11 +281,7 @@ def test_a_copy_whose_store_forgot_its_id_is_told_by_its_bytes(tmp_path: Path):
         store.process.kill()  # rclone keeps what is written beside an object as long as it runs
         with again(store) as restarted, made(Store, restarted, tmp_path) as bucket:
             assert not bucket._store.head("a.jpg").metadata.get("mirror-id")
-            assert bucket.is_same_file("a.jpg", "c.jpg")
-            assert not bucket.is_same_file("a.jpg", "b.jpg")
-            assert not bucket.is_same_file("a.jpg", "nothing")
-            with pytest.raises(ValueError, match="is not"):
-                bucket.unlink_second_name("b.jpg", "a.jpg")
+            assert_copy_alone_is_the_same(bucket)
             bucket.unlink_second_name("a.jpg", "c.jpg")
             assert [path for path, *_ in bucket.scan()] == [b"b.jpg", b"c.jpg"]
 
